@@ -1,0 +1,65 @@
+/* The contract between the CPU orchestration (fused.c) and the kernels, one table per instruction set.
+ *
+ * Kernels are written once, over the vector header (vec.h), in templates that are included once per dtype, and compiled once per
+ * ISA; each ISA's object exports one symbol, its table. Kernels never validate, never allocate and hold no policy. Buffers
+ * that kernels share among themselves (partials, packed weights, scratch) are aligned to 64 bytes; caller's tensors only to their element.
+ * void pointers are float or double by the table.
+ *
+ * Bits: what a kernel computes for a row or an item must not depend on how many other rows or items the call holds. */
+#ifndef ATTN_CPU_KERNELS_H
+#define ATTN_CPU_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A piece of one item's memory: rows of H that one query, or several, look at. */
+typedef struct attn_rows {
+    const void *h;
+    ptrdiff_t h_time;      /* elements between rows */
+    size_t rows, features; /* rows >= 1 */
+    const uint8_t *mask;   /* of the first row and first query; NULL: all attended */
+    ptrdiff_t mask_query, mask_time;
+} attn_rows;
+
+/* The running softmax of one query over some rows, and their context: weights relative to the maximum. Merged in fixed order.
+ * Nothing attended yet: maximum -inf, sum 0, context 0. */
+typedef struct attn_partial {
+    void *maximum, *sum; /* one element a query */
+    void *context;       /* (queries, context_stride) */
+    size_t context_stride;
+} attn_partial;
+
+typedef struct attn_kernels_real {
+    /* C (m, n) = A (m, k) B (k, n), row-major with the given row strides; tanh applied to C when asked; C += when accumulate. */
+    void (*gemm)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, int accumulate,
+                 int with_tanh);
+    /* C (m, n) = A (m, k) B^T, B (n, k) row-major. */
+    void (*gemm_nt)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc);
+    /* Scores of the rows against q (queries, q_stride), folded into one partial per query; raw scores also written to
+     * scores (queries, scores_stride) where scores is not NULL (hidden rows: -inf). */
+    void (*dot_rows)(const attn_rows *rows, const void *q, size_t q_stride, size_t queries, const attn_partial *partial, void *scores,
+                     ptrdiff_t scores_stride);
+    /* The same for the additive score: qw (queries, qw_stride) = query W1, w2 packed by pack_w2, v padded like a row of it. scratch: additive_scratch bytes. */
+    void (*additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries, const void *w2_packed, const void *v, size_t score_width,
+                          const attn_partial *partial, void *scores, ptrdiff_t scores_stride, void *scratch);
+    size_t (*packed_w2_size)(size_t features, size_t score_width); /* bytes */
+    void (*pack_w2)(size_t features, size_t score_width, const void *w2, void *packed);
+    size_t (*additive_scratch)(size_t features, size_t score_width); /* bytes */
+    /* into <- into merged with from, for each query. */
+    void (*merge)(const attn_partial *into, const attn_partial *from, size_t queries, size_t features);
+    /* context / sum in place (0 where nothing was attended), log-sum-exp to lse where not NULL. */
+    void (*finish)(const attn_partial *partial, size_t queries, size_t features, void *context, ptrdiff_t context_row, void *lse);
+    /* scores -> exp(score - maximum) / sum in place, n of them; 0 where nothing was attended. */
+    void (*weights)(void *scores, size_t n, const void *maximum, const void *sum);
+} attn_kernels_real;
+
+typedef struct attn_kernels {
+    const char *isa;
+    attn_kernels_real f32, f64;
+} attn_kernels;
+
+extern const attn_kernels attn_kernels_scalar;
+extern const attn_kernels attn_kernels_avx2;
+extern const attn_kernels attn_kernels_avx512;
+
+#endif

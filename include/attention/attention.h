@@ -1,0 +1,327 @@
+/* libattention: attention on CPUs and GPUs behind one C interface.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Glossary
+ *   B   batch           items computed by one call
+ *   T   timesteps       rows of the memory H of one item: the keys, which are the values too
+ *   D   features        width of a row of H
+ *   Tq  queries         query rows per item; the many-to-one layer has one, the last step h_t
+ *   Dq  query features  width of a query; D when the query is h_t
+ *   A   score width     width of the additive (Bahdanau) score; D in Keras's layer
+ *   U   units           width of the layer's output
+ *   score               e[s], how well time step s answers the query
+ *   attention weights   softmax of the scores over the attended steps
+ *   context             the sum of the rows of H by their attention weights
+ *   lse                 natural logarithm of the sum of exp(score) over the attended steps
+ *   plan                one operation on one range of shapes, validated, its implementation chosen
+ *
+ * The way of one call:  context -> plan -> run.  A context names the device, the threads and the
+ * allocator. A plan is made once for a descriptor. A run takes pointers, the caller's workspace and the
+ * sizes of this call, up to the planned ones; it allocates nothing and reads no environment.
+ *
+ * Conventions
+ *   Strides are counted in elements, never in bytes; the last dimension is contiguous. A stride of 0 in
+ *   an arguments structure stands for "dense, by this call's sizes".
+ *   Structures begin with struct_size. Start from their initialiser, then set fields by name: a program
+ *   built against an older header keeps working with a newer library.
+ *   Alignment: a pointer must be aligned to its element; more is never needed, except for a workspace and
+ *   prepared weights (ATTN_WORKSPACE_ALIGNMENT). Unaligned rows cost time, never correctness.
+ *   Aliasing: inputs may overlap each other. Outputs may overlap nothing else; strided slices that
+ *   interleave without touching are accepted.
+ *
+ * Errors
+ *   Every function that can fail returns a status and leaves a message for the calling thread
+ *   (attn_last_error_message). Validation comes before the first write: after an error no output was touched,
+ *   save where a function says otherwise. The library never aborts, prints or exits, and never changes
+ *   the locale, signal handlers, floating-point state or thread count of another library.
+ *
+ * Threads
+ *   A context and a plan may be used by many threads at once; each concurrent run needs a workspace of its own.
+ *   When the library's threads are busy with another run, a run proceeds in its caller's thread.
+ *
+ * Determinism
+ *   Same call, same machine, same library: same bits, whatever the number of threads. For one fused plan an
+ *   item's results do not depend on the other items, on its position or on the batch size.
+ *   A composition on OpenBLAS promises only the first; ATTN_CONTEXT_BATCH_INVARIANT keeps to implementations that promise both.
+ *   Different implementations, instruction sets and devices round differently.
+ */
+#ifndef ATTENTION_ATTENTION_H
+#define ATTENTION_ATTENTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ATTN_VERSION_MAJOR 0
+#define ATTN_VERSION_MINOR 1
+#define ATTN_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define ATTN_API __attribute__((visibility("default")))
+#else
+#define ATTN_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Alignment in bytes that a workspace and prepared weights must have. Their sizes are multiples of it. */
+#define ATTN_WORKSPACE_ALIGNMENT 64
+
+/* What a call answers. Values are pinned: they never change, new ones are added at the end. */
+typedef enum attn_status {
+    ATTN_OK = 0,
+    ATTN_ERROR_INVALID_ARGUMENT = 1,     /* NULL where not allowed, nothing asked for, a value that makes no sense */
+    ATTN_ERROR_SHAPE = 2,                /* a negative or mismatched size */
+    ATTN_ERROR_OVERFLOW = 3,             /* a product of sizes or strides does not fit */
+    ATTN_ERROR_ALIGNMENT = 4,            /* a pointer below the alignment it needs */
+    ATTN_ERROR_OVERLAP = 5,              /* an output overlaps an input, another output or the workspace */
+    ATTN_ERROR_WORKSPACE = 6,            /* the workspace is smaller than attn_plan_workspace_size */
+    ATTN_ERROR_RANGE = 7,                /* lengths or ranges that leave [0, T], sizes past the planned ones */
+    ATTN_ERROR_UNSUPPORTED = 8,          /* a dtype, value, flag or forced implementation that nothing here offers */
+    ATTN_ERROR_OUT_OF_MEMORY = 9,
+    ATTN_ERROR_IO = 10,                  /* reading or writing a file failed */
+    ATTN_ERROR_FORMAT = 11,              /* a file's content breaks its format */
+    ATTN_ERROR_MISMATCH = 12,            /* a file is sound, but does not hold what was expected */
+    ATTN_ERROR_NOT_FOUND = 13,           /* a name that the file does not have */
+    ATTN_ERROR_FORKED = 14,              /* an object that can't be used in a forked child */
+    ATTN_ERROR_INTERNAL = 15             /* a library below this one answered with an error */
+} attn_status;
+
+typedef enum attn_dtype { ATTN_FLOAT32 = 0, ATTN_FLOAT64 = 1 } attn_dtype;
+
+typedef enum attn_score {
+    ATTN_SCORE_LUONG = 0,    /* general: e[s] = H[s] . K . query, K of shape (D, Dq) */
+    ATTN_SCORE_BAHDANAU = 1, /* additive: e[s] = v . tanh(query W1 + H[s] W2), W1 (Dq, A), W2 (D, A), v (A) */
+    ATTN_SCORE_DOT = 2       /* e[s] = H[s] . query, Dq = D */
+} attn_score;
+
+/* ---- Version, status, message ------------------------------------------------------------------ */
+
+/* The version of the library that runs, as "major.minor.patch"; compare with ATTN_VERSION_*. Never NULL. */
+ATTN_API const char *attn_version(void);
+
+/* One line that explains a status; for a value that is none, "unknown status". Never NULL. */
+ATTN_API const char *attn_status_string(attn_status status);
+
+/* The message of the calling thread's last failed call: the argument's name, the value found, the value wanted.
+ * "" when none failed yet. Valid until the thread's next call into the library. Never NULL. */
+ATTN_API const char *attn_last_error_message(void);
+
+/* ---- Context ----------------------------------------------------------------------------------- */
+
+typedef struct attn_context attn_context;
+
+/* Calls task(argument, i) once for each i in [0, count), in any order, on any threads, and returns when all have
+ * returned. The tasks do not wait for each other, so a plain loop is a correct implementation. */
+typedef void (*attn_parallel_for)(void *user, size_t count, void (*task)(void *argument, size_t index), void *argument);
+
+/* Memory for the library's own objects (never for data): size bytes aligned as malloc does, or NULL. */
+typedef void *(*attn_allocate)(void *user, size_t size);
+typedef void (*attn_release)(void *user, void *memory);
+
+/* Receives one line, without a newline, for each plan that is made. May be called from any thread that plans. */
+typedef void (*attn_log)(void *user, const char *message);
+
+/* Keep to implementations whose results for an item do not depend on the rest of the batch. */
+#define ATTN_CONTEXT_BATCH_INVARIANT UINT64_C(1)
+
+typedef struct attn_context_options {
+    size_t struct_size;
+    uint64_t flags;                 /* ATTN_CONTEXT_*; an unknown bit is refused */
+    int threads;                    /* how many tasks a run is split over; 0: the processors this process may use */
+    attn_parallel_for parallel_for; /* the caller's threads; NULL: threads of the library's own */
+    void *parallel_for_user;
+    attn_allocate allocate; /* both or neither; NULL: malloc and free */
+    attn_release release;
+    void *memory_user;
+    attn_log log;
+    void *log_user;
+    const char *implementation; /* force one: a name, or its leading fields such as "cpu:openblas"; NULL: ATTN_IMPL, else choose */
+    const char *isa;            /* the highest CPU instruction set to use: "scalar", "avx2", "avx512"; NULL: ATTN_CPU_ISA, else the best */
+} attn_context_options;
+
+#define ATTN_CONTEXT_OPTIONS_INIT {.struct_size = sizeof(attn_context_options)}
+
+/* Makes a context. options may be NULL for the defaults.
+ * The environment is read here and nowhere else: ATTN_IMPL and ATTN_CPU_ISA stand in for the options of the same
+ * meaning where these are NULL (an empty string counts as unset). An unknown value is an error, from either source.
+ * Threads are started here. When the system refuses to start one, the context works with those it has (down to none:
+ * runs are then serial); results are the same bits.
+ * After fork() the child may use a context made before it: its runs proceed without the library's threads.
+ * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_UNSUPPORTED, ATTN_ERROR_OUT_OF_MEMORY. On error *context is NULL. */
+ATTN_API attn_status attn_context_create(const attn_context_options *options, attn_context **context);
+
+/* Gives the context back; NULL is a no-op. Plans made from it stay usable: the last of them frees what they share. */
+ATTN_API void attn_context_destroy(attn_context *context);
+
+/* How many tasks a run is split over, as asked for or found at creation. 0 for NULL. */
+ATTN_API int attn_context_threads(const attn_context *context);
+
+/* The instruction set in use: "scalar", "avx2" or "avx512". "" for NULL. */
+ATTN_API const char *attn_context_isa(const attn_context *context);
+
+/* What the machine's CPU offers to this library, such as "avx2 fma avx512f ...", whatever the context is restricted to. */
+ATTN_API const char *attn_context_cpu_features(const attn_context *context);
+
+/* The BLAS that compositions run on, with version and core, such as "OpenBLAS 0.3.21 SkylakeX"; or why there is none. */
+ATTN_API const char *attn_context_blas(const attn_context *context);
+
+/* Every implementation that this build of the library has, in order of preference; whether it can run here and for a
+ * given problem is what the explain functions answer. Names read device:isa or library:score:direction:dtype, such as
+ * "cpu:avx512:luong:forward:f32". NULL past the end. */
+ATTN_API const char *attn_context_implementation_name(const attn_context *context, size_t index);
+
+/* Receives one implementation of the operation asked about: refusal is NULL when it can run the problem, else why not; chosen is 1 for the
+ * one that a plan would use. Called in order of preference. The strings are valid during the call. */
+typedef void (*attn_explain)(void *user, const char *implementation, int chosen, const char *refusal);
+
+/* ---- Plan ---------------------------------------------------------------------------------------- */
+
+typedef struct attn_plan attn_plan; /* immutable; may be shared by threads; keeps its context alive */
+
+/* Frees a plan; NULL is a no-op. No run of it may be in progress. */
+ATTN_API void attn_plan_destroy(attn_plan *plan);
+
+/* The name of the implementation that the plan runs; "" for NULL. Valid as long as the plan. */
+ATTN_API const char *attn_plan_implementation(const attn_plan *plan);
+
+/* Bytes of workspace that a run needs, for the planned sizes and any below them; a multiple of ATTN_WORKSPACE_ALIGNMENT, may be 0. */
+ATTN_API size_t attn_plan_workspace_size(const attn_plan *plan);
+
+/* Bytes that attn_layer_prepare writes; a multiple of ATTN_WORKSPACE_ALIGNMENT, 0 when there is nothing to prepare. */
+ATTN_API size_t attn_plan_prepared_size(const attn_plan *plan);
+
+/* ---- The attention layer, forward ---------------------------------------------------------------
+ *
+ * The many-to-one attention layer of the Python package `attention` 5.0.0 (Keras), and its generalisation to ranges,
+ * masks and given queries. For each item and each of its queries x:
+ *
+ *     e[s]    = the score of H[s] and x, see attn_score         for s attended
+ *     p       = softmax of e over the attended steps             attention weights, no scale
+ *     c       = sum over s of p[s] H[s]                          context
+ *     a       = tanh([c ; x] . w_c)                              output, w_c of shape (D + Dq, U), context rows first
+ *     lse     = log of the sum over s of exp(e[s])
+ *
+ * Without a given query there is one per item: x = h_t, the last step of the item's valid range.
+ *
+ *     tensor              shape                     written when
+ *     h                   (B, T, D)                 input
+ *     query               (B, Tq, Dq)               input, only with queries >= 0 in the descriptor
+ *     starts, lengths     (B)                       input, optional: valid range [start, start + length)
+ *     mask                (B, Tq, T) or (B, T)      input, optional: non-zero = attend
+ *     luong_w             (D, Dq)                   input, luong only
+ *     bahdanau_w1         (Dq, A)                   input, bahdanau only
+ *     bahdanau_w2         (D, A)                    input, bahdanau only
+ *     bahdanau_v          (A)                       input, bahdanau only
+ *     w_c                 (D + Dq, U)               input, units > 0 only
+ *     output              (B, Tq, U)                units > 0: always
+ *     context             (B, Tq, D)                pointer given
+ *     attention_weights   (B, Tq, T)                pointer given; 0 outside range and mask
+ *     lse                 (B, Tq)                   pointer given
+ *
+ * Weights are dense, row-major, in the layout that Keras stores. All tensors have the descriptor's dtype, in which
+ * sums are accumulated (in blocks; the error bounds stand in docs/numerics.md); lengths and starts are int32_t, masks uint8_t.
+ *
+ * Ranges and masks: a mask hides keys, never h_t. Steps outside the range, and steps that the mask hides from all
+ * queries, are never read as keys. A query with one attended key has weight exactly 1. With nothing to attend the context
+ * is 0, the weights are 0 and lse is -inf; with an empty range, or T = 0, h_t is 0 too (so output is 0); otherwise
+ * output = tanh([0 ; x] . w_c). Scores up to 1e4 in magnitude are handled without overflow.
+ * NaN in an attended row makes NaN of the item's results that depend on it; nothing is promised of infinities but non-finiteness.
+ *
+ * The additive score never builds an array of B Tq T A; Luong folds K into the query.
+ */
+#define ATTN_LAST_STEP (-1) /* attn_layer_desc.queries: the query is h_t */
+#define ATTN_PLANNED (-1)   /* a size in attn_layer_forward_args: as planned */
+
+typedef struct attn_layer_desc {
+    size_t struct_size;
+    uint64_t flags; /* 0; bits are added later */
+    attn_score score;
+    attn_dtype dtype;
+    int64_t batch;          /* B >= 0, the largest of any run */
+    int64_t timesteps;      /* T >= 0, the largest of any run */
+    int64_t features;       /* D >= 1 */
+    int64_t queries;        /* ATTN_LAST_STEP, or Tq >= 0 given queries per item, the largest of any run */
+    int64_t query_features; /* Dq; 0: D. Must be D with ATTN_LAST_STEP and with dot */
+    int64_t score_width;    /* A, bahdanau only; 0: D */
+    int64_t units;          /* U >= 0; 0: no w_c and no output */
+} attn_layer_desc;
+
+#define ATTN_LAYER_DESC_INIT {.struct_size = sizeof(attn_layer_desc), .queries = ATTN_LAST_STEP}
+
+typedef struct attn_layer_weights {
+    size_t struct_size;
+    const void *luong_w;
+    const void *bahdanau_w1;
+    const void *bahdanau_w2;
+    const void *bahdanau_v;
+    const void *w_c;
+} attn_layer_weights;
+
+#define ATTN_LAYER_WEIGHTS_INIT {.struct_size = sizeof(attn_layer_weights)}
+
+typedef struct attn_layer_forward_args {
+    size_t struct_size;
+    int64_t batch;     /* of this run; ATTN_PLANNED */
+    int64_t timesteps; /* of this run; ATTN_PLANNED */
+    int64_t queries;   /* of this run; ATTN_PLANNED */
+    const void *h;
+    int64_t h_batch_stride; /* dense: T D */
+    int64_t h_time_stride;  /* dense: D */
+    const void *query;
+    int64_t query_batch_stride; /* dense: Tq Dq */
+    int64_t query_row_stride;   /* dense: Dq */
+    const int32_t *starts;      /* NULL: 0 */
+    const int32_t *lengths;     /* NULL: T - start */
+    const uint8_t *mask;        /* NULL: all attended */
+    int64_t mask_batch_stride;  /* dense: T, or Tq T when mask_query_stride is set */
+    int64_t mask_query_stride;  /* 0: one mask (B, T) for all queries; a stride of T and more: (B, Tq, T) */
+    int64_t mask_time_stride;   /* dense: 1 */
+    attn_layer_weights weights;
+    const void *prepared; /* from attn_layer_prepare of this plan; weights are then not read and may be NULL */
+    void *output;
+    int64_t output_batch_stride; /* dense: Tq U */
+    int64_t output_row_stride;   /* dense: U */
+    void *context;
+    int64_t context_batch_stride; /* dense: Tq D */
+    int64_t context_row_stride;   /* dense: D */
+    void *attention_weights;
+    int64_t attention_weights_batch_stride; /* dense: Tq T */
+    int64_t attention_weights_row_stride;   /* dense: T */
+    void *lse;
+    int64_t lse_batch_stride; /* dense: Tq; rows are contiguous */
+    void *workspace;
+    size_t workspace_size;
+} attn_layer_forward_args;
+
+#define ATTN_LAYER_FORWARD_ARGS_INIT                                                                              \
+    {.struct_size = sizeof(attn_layer_forward_args), .batch = ATTN_PLANNED, .timesteps = ATTN_PLANNED,            \
+     .queries = ATTN_PLANNED, .weights = ATTN_LAYER_WEIGHTS_INIT}
+
+/* Plans the forward pass of the layer: validates the descriptor and chooses the implementation.
+ * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_SHAPE, ATTN_ERROR_OVERFLOW, ATTN_ERROR_UNSUPPORTED (the message names the
+ * refusals), ATTN_ERROR_OUT_OF_MEMORY. On error *plan is NULL. */
+ATTN_API attn_status attn_layer_forward_plan(attn_context *context, const attn_layer_desc *desc, attn_plan **plan);
+
+/* Calls explain once for each implementation of the operation, with what attn_layer_forward_plan would make of it.
+ * Answers what planning would answer, ATTN_ERROR_UNSUPPORTED included. */
+ATTN_API attn_status attn_layer_forward_explain(attn_context *context, const attn_layer_desc *desc, attn_explain explain, void *user);
+
+/* Writes the weights in the layout that the plan's implementation reads fastest: worth it when they serve many runs.
+ * prepared must hold attn_plan_prepared_size bytes and may be moved in memory (to the same alignment), or shared by threads; it serves
+ * this plan and any with the same implementation and weight shapes, in this process. The results are the same bits.
+ * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_ALIGNMENT, ATTN_ERROR_WORKSPACE (size too small), ATTN_ERROR_OVERLAP. */
+ATTN_API attn_status attn_layer_prepare(const attn_plan *plan, const attn_layer_weights *weights, void *prepared, size_t size);
+
+/* Computes. See the formula and the table above; a pointer to a tensor without elements may be NULL.
+ * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_SHAPE, ATTN_ERROR_OVERFLOW, ATTN_ERROR_ALIGNMENT, ATTN_ERROR_OVERLAP,
+ * ATTN_ERROR_WORKSPACE, ATTN_ERROR_RANGE, ATTN_ERROR_UNSUPPORTED. */
+ATTN_API attn_status attn_layer_forward(const attn_plan *plan, const attn_layer_forward_args *args);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,84 @@
+/* The interface between the front-end (lib) and its backends (cpu, cuda). Arrows: lib -> backend.h <- cpu, cuda.
+ *
+ * The front-end validates, chooses and keeps policy-free; a backend answers what it can run and runs it. A backend
+ * never validates and never calls the front-end, save for the helpers declared in this header's neighbours
+ * (carve.h, which has no state). */
+#ifndef ATTN_LIB_BACKEND_H
+#define ATTN_LIB_BACKEND_H
+
+#include "attention/attention.h"
+
+#include <stdbool.h>
+
+typedef enum attn_operation { ATTN_OPERATION_LAYER_FORWARD = 0 } attn_operation;
+
+/* What a context asks of a device, checked and with the environment already consulted. */
+typedef struct attn_device_options {
+    int threads; /* 0: as many as the process may use */
+    attn_parallel_for parallel_for;
+    void *parallel_for_user;
+    attn_allocate allocate; /* never NULL */
+    attn_release release;   /* never NULL */
+    void *memory_user;
+    const char *isa; /* NULL: the best */
+} attn_device_options;
+
+/* The layer's sizes, resolved and checked: every product of them that an implementation forms in bytes fits size_t and ptrdiff_t. */
+typedef struct attn_layer_problem {
+    attn_score score;
+    attn_dtype dtype;
+    bool given_query;
+    size_t batch, timesteps, features, queries, query_features, score_width, units; /* queries is 1 when the query is h_t */
+} attn_layer_problem;
+
+/* One run, resolved and checked: pointers, actual sizes, strides in elements. */
+typedef struct attn_layer_call {
+    attn_layer_problem sizes; /* the actual ones, each at most the planned */
+    const void *h, *query;
+    const int32_t *starts, *lengths; /* may be NULL; every range lies within [0, T] */
+    const uint8_t *mask;
+    const void *luong_w, *bahdanau_w1, *bahdanau_w2, *bahdanau_v, *w_c;
+    const void *prepared; /* the implementation's own bytes (behind the front-end's header), or NULL */
+    void *output, *context, *attention_weights, *lse; /* NULL: not asked for */
+    ptrdiff_t h_batch, h_time, query_batch, query_row, mask_batch, mask_query, mask_time;
+    ptrdiff_t output_batch, output_row, context_batch, context_row, weights_batch, weights_row, lse_batch;
+    void *workspace;
+} attn_layer_call;
+
+typedef struct attn_device attn_device; /* a backend's state behind one context */
+
+typedef struct attn_implementation attn_implementation;
+struct attn_implementation {
+    const char *name; /* device:isa or library:score:direction:dtype */
+    attn_operation operation;
+    attn_score score;
+    attn_dtype dtype;
+    bool batch_invariant;
+    const void *data; /* the implementation's own, such as its kernel table */
+    /* NULL, or the reason why this implementation can't or should not run the problem on this device: features, ISA, libraries.
+     * `hard` reasons stay when the implementation is forced; a soft one (slower here by measurement) does not. */
+    const char *(*refuse)(const attn_implementation *implementation, const attn_device *device, const attn_layer_problem *problem, bool *hard);
+    /* Bytes, multiples of ATTN_WORKSPACE_ALIGNMENT; counted by the code that carves (SIZE_MAX: they do not fit). */
+    size_t (*workspace_size)(const attn_implementation *implementation, const attn_device *device, const attn_layer_problem *planned);
+    size_t (*prepared_size)(const attn_implementation *implementation, const attn_layer_problem *planned); /* NULL: nothing to prepare */
+    void (*prepare)(const attn_implementation *implementation, const attn_layer_problem *planned, const attn_layer_call *weights, void *prepared);
+    attn_status (*run)(const attn_implementation *implementation, attn_device *device, const attn_layer_problem *planned, const attn_layer_call *call);
+};
+
+typedef struct attn_backend {
+    const char *name;
+    /* On failure *message (static storage) says why. */
+    attn_status (*open)(const attn_device_options *options, attn_device **device, const char **message);
+    void (*close)(attn_device *device);
+    int (*threads)(const attn_device *device);
+    const char *(*isa)(const attn_device *device);
+    const char *(*features)(const attn_device *device);
+    const char *(*blas)(const attn_device *device);
+    /* In order of preference; NULL past the end. */
+    const attn_implementation *(*implementation)(size_t index);
+} attn_backend;
+
+/* The CPU backend, always part of the library. */
+const attn_backend *attn_cpu_backend(void);
+
+#endif
