@@ -51,6 +51,13 @@ typedef struct attn_kernels_real {
     void (*finish)(const attn_partial *partial, size_t queries, size_t features, void *context, ptrdiff_t context_row, void *lse);
     /* scores -> exp(score - maximum) / sum in place, n of them; 0 where nothing was attended. */
     void (*weights)(void *scores, size_t n, const void *maximum, const void *sum);
+    /* For compositions, whose products come from a BLAS (kernel_rows.h). */
+    /* scores (hidden: -inf) -> exp(score - maximum) in place, with their maximum and sum. Nothing attended: -inf, 0, zeros. A NaN makes NaN of all. */
+    void (*softmax_row)(void *scores, size_t n, void *maximum, void *sum);
+    /* scores[r] = sum over k < width of v[k] tanh(z[r][k] + qw[k]). */
+    void (*tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v, void *scores);
+    /* to[i] = tanh(from[i]); to may be from. */
+    void (*tanh_row)(const void *from, void *to, size_t n);
 } attn_kernels_real;
 
 typedef struct attn_kernels {
