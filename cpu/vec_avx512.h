@@ -1,0 +1,106 @@
+/* The vector layer on AVX-512: 512 bits. A template, see vec_names.h. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__) ||             \
+    !defined(__FMA__)
+#error "vec_avx512.h needs -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma"
+#endif
+
+#include <immintrin.h>
+
+#undef VEC_BITS
+#define VEC_BITS 512
+
+#undef MM
+#undef MM_MASK
+#undef V_GT
+#if REAL_BITS == 32
+typedef __m512 vec;
+#define MM(operation) _mm512_##operation##_ps
+#define MM_MASK(x) ((__mmask16)(x))
+#define V_GT(x, y) _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ)
+
+static inline real v_sum(vec a) {
+    __m256 y = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+
+static inline real v_max_lanes(vec a) {
+    __m256 y = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
+/* Four vectors to one: each 128-bit quarter q holds, for i = 0..3, the sum of quarter q of v[i]. */
+static inline vec NAMED(v_sum_quarters)(const vec *v) {
+    vec a = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    vec b = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+}
+
+static inline vec v_sum_each(const vec *v) {
+    vec a = NAMED(v_sum_quarters)(v), b = NAMED(v_sum_quarters)(v + 4);
+    vec c = NAMED(v_sum_quarters)(v + 8), d = NAMED(v_sum_quarters)(v + 12);
+    vec x = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    vec y = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+}
+#else
+typedef __m512d vec;
+#define MM(operation) _mm512_##operation##_pd
+#define MM_MASK(x) ((__mmask8)(x))
+#define V_GT(x, y) _mm512_cmp_pd_mask(x, y, _CMP_GT_OQ)
+
+static inline real v_sum(vec a) {
+    __m256d y = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+    __m128d x = _mm_add_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
+}
+
+static inline real v_max_lanes(vec a) {
+    __m256d y = _mm256_max_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+    __m128d x = _mm_max_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)));
+}
+
+static inline vec NAMED(v_sum_pair)(vec a, vec b) {
+    return _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+}
+
+static inline vec v_sum_each(const vec *v) {
+    vec a = NAMED(v_sum_pair)(v[0], v[1]), b = NAMED(v_sum_pair)(v[2], v[3]);
+    vec c = NAMED(v_sum_pair)(v[4], v[5]), d = NAMED(v_sum_pair)(v[6], v[7]);
+    vec x = _mm512_add_pd(_mm512_shuffle_f64x2(a, b, 0x88), _mm512_shuffle_f64x2(a, b, 0xdd));
+    vec y = _mm512_add_pd(_mm512_shuffle_f64x2(c, d, 0x88), _mm512_shuffle_f64x2(c, d, 0xdd));
+    return _mm512_add_pd(_mm512_shuffle_f64x2(x, y, 0x88), _mm512_shuffle_f64x2(x, y, 0xdd));
+}
+#endif
+
+#undef V_FIRST
+#define V_FIRST(n) MM_MASK((1U << (n)) - 1U)
+
+static inline vec v_zero(void) { return MM(setzero)(); }
+static inline vec v_set1(real x) { return MM(set1)(x); }
+static inline vec v_load(const real *p) { return MM(loadu)(p); }
+static inline vec v_load_n(const real *p, size_t n) { return MM(maskz_loadu)(V_FIRST(n), p); }
+static inline void v_store(real *p, vec a) { MM(storeu)(p, a); }
+static inline void v_store_n(real *p, vec a, size_t n) { MM(mask_storeu)(p, V_FIRST(n), a); }
+static inline vec v_keep_n(vec a, size_t n, vec b) { return MM(mask_mov)(b, V_FIRST(n), a); }
+static inline vec v_add(vec a, vec b) { return MM(add)(a, b); }
+static inline vec v_sub(vec a, vec b) { return MM(sub)(a, b); }
+static inline vec v_mul(vec a, vec b) { return MM(mul)(a, b); }
+static inline vec v_div(vec a, vec b) { return MM(div)(a, b); }
+static inline vec v_fma(vec a, vec b, vec c) { return MM(fmadd)(a, b, c); }
+static inline vec v_fnma(vec a, vec b, vec c) { return MM(fnmadd)(a, b, c); }
+static inline vec v_max(vec a, vec b) { return MM(max)(a, b); }
+static inline vec v_min(vec a, vec b) { return MM(min)(a, b); }
+static inline vec v_abs(vec a) { return MM(andnot)(MM(set1)((real)-0.0), a); }
+static inline vec v_copysign(vec magnitude, vec sign) {
+    vec bit = MM(set1)((real)-0.0);
+    return MM(or)(MM(andnot)(bit, magnitude), MM(and)(bit, sign));
+}
+static inline vec v_select_gt(vec x, vec y, vec a, vec b) { return MM(mask_mov)(b, V_GT(x, y), a); }
+static inline int v_any_gt(vec x, vec y) { return V_GT(x, y) != 0; }
+static inline vec v_scale(vec a, vec n) { return MM(scalef)(a, n); }
