@@ -52,7 +52,7 @@ typedef struct attn_kernels_real {
     /* scores -> exp(score - maximum) / sum in place, n of them; 0 where nothing was attended. */
     void (*weights)(void *scores, size_t n, const void *maximum, const void *sum);
     /* For compositions, whose products come from a BLAS (kernel_rows.h). */
-    /* scores (hidden: -inf) -> exp(score - maximum) in place, with their maximum and sum. Nothing attended: -inf, 0, zeros. A NaN makes NaN of all. */
+    /* scores (hidden: -inf) -> exp(score - maximum) in place, with their maximum and sum. Nothing attended: -inf, 0, zeros. A NaN makes NaN of the sum. */
     void (*softmax_row)(void *scores, size_t n, void *maximum, void *sum);
     /* scores[r] = sum over k < width of v[k] tanh(z[r][k] + qw[k]). */
     void (*tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v, void *scores);

@@ -1,0 +1,54 @@
+/* What a composition does between its matrix products. A template, see vec_names.h. */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A row without any score above -inf is shifted by 0: exp(-inf) is 0, and a NaN, which no maximum shows, still
+ * reaches the sum. */
+static void NAMED(softmax_row)(void *scores, size_t n, void *maximum, void *sum) {
+    real *s = scores;
+    vec lowest = v_set1(-(real)INFINITY), largest = lowest, total = v_zero();
+    size_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) largest = v_max(v_load(s + i), largest);
+    size_t rest = n - i;
+    largest = v_max(v_keep_n(v_load_n(s + i, rest), rest, lowest), largest);
+    real top = v_max_lanes(largest);
+    vec shift = v_set1(top > -(real)INFINITY ? top : 0);
+    for (i = 0; i + VEC_LANES <= n; i += VEC_LANES) {
+        vec p = v_exp(v_sub(v_load(s + i), shift));
+        v_store(s + i, p);
+        total = v_add(total, p);
+    }
+    vec p = v_keep_n(v_exp(v_sub(v_load_n(s + i, rest), shift)), rest, v_zero());
+    v_store_n(s + i, p, rest);
+    *(real *)maximum = top;
+    *(real *)sum = v_sum(v_add(total, p));
+}
+
+/* Lanes of a register sum the columns of one row; v_sum_each then turns as many rows' registers into their scores. */
+static void NAMED(tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v,
+                               void *scores) {
+    const real *query = qw, *weight = v;
+    for (size_t r = 0; r < rows; r += VEC_LANES) {
+        size_t count = rows - r < VEC_LANES ? rows - r : VEC_LANES;
+        vec sums[VEC_LANES];
+        for (size_t i = 0; i < VEC_LANES; i++) sums[i] = v_zero();
+        for (size_t i = 0; i < count; i++) {
+            const real *row = (const real *)z + (ptrdiff_t)(r + i) * z_row;
+            vec sum = v_zero();
+            size_t k = 0;
+            for (; k + VEC_LANES <= width; k += VEC_LANES)
+                sum = v_fma(v_load(weight + k), v_tanh(v_add(v_load(row + k), v_load(query + k))), sum);
+            size_t rest = width - k;
+            vec last = v_tanh(v_add(v_load_n(row + k, rest), v_load_n(query + k, rest)));
+            sums[i] = v_fma(v_load_n(weight + k, rest), last, sum);
+        }
+        v_store_n((real *)scores + r, v_sum_each(sums), count);
+    }
+}
+
+static void NAMED(tanh_row)(const void *from, void *to, size_t n) {
+    const real *x = from;
+    real *y = to;
+    size_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) v_store(y + i, v_tanh(v_load(x + i)));
+    v_store_n(y + i, v_tanh(v_load_n(x + i, n - i)), n - i);
+}

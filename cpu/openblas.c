@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cpu/openblas.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
+
+/* ---- Loading ------------------------------------------------------------------------------------ */
+
+static const char *const candidates[] = {
+#ifdef ATTN_OPENBLAS_LIBRARY
+    ATTN_OPENBLAS_LIBRARY,
+#endif
+    "libopenblas.so.0",
+    "libopenblas.so",
+};
+
+/* With RTLD_DEEPBIND OpenBLAS finds its own functions and tables before a host's of the same name: a host may carry another
+ * OpenBLAS, whose tables have another layout. The sanitizers' run times refuse the flag. */
+static int load_flags(void) {
+    static const char *const runtimes[] = {"__asan_init", "__tsan_init", "__msan_init", "__hwasan_init"};
+    for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes; i++)
+        if (dlsym(RTLD_DEFAULT, runtimes[i])) return RTLD_NOW | RTLD_LOCAL;
+    return RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
+}
+
+/* ISO C has no conversion from an object pointer to a function pointer; POSIX lets the bytes be copied. */
+static bool find(void *library, const char *name, void *function) {
+    void *symbol = dlsym(library, name);
+    memcpy(function, &symbol, sizeof symbol);
+    return symbol != NULL;
+}
+
+/* Cores whose small products (up to 100^3) go to kernels without packing and threads, from 0.3.18 on. */
+static bool has_small_products(const char *version, const char *core) {
+    static const char *const cores[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
+    int major = 0, minor = 0, patch = 0;
+    if (sscanf(version, "%d.%d.%d", &major, &minor, &patch) != 3) return false;
+    if (major == 0 && (minor < 3 || (minor == 3 && patch < 18))) return false;
+    for (size_t i = 0; i < sizeof cores / sizeof *cores; i++)
+        if (!strcmp(core, cores[i])) return true;
+    return false;
+}
+
+/* NULL, or why the library can't serve. */
+static const char *adopt(attn_openblas *blas, void *library) {
+    char *(*config)(void), *(*core)(void);
+    int (*parallel)(void);
+    if (!find(library, "openblas_get_config", &config) || !find(library, "openblas_get_corename", &core) ||
+        !find(library, "openblas_get_parallel", &parallel))
+        return "not an OpenBLAS";
+    if (!find(library, "cblas_sgemm", &blas->sgemm) || !find(library, "cblas_dgemm", &blas->dgemm) ||
+        !find(library, "cblas_sgemv", &blas->sgemv) || !find(library, "cblas_dgemv", &blas->dgemv))
+        return "no cblas in it";
+    const char *description = config();
+    if (strstr(description, "USE64BITINT")) return "built for 64-bit integers";
+    char version[24] = "";
+    if (sscanf(description, "OpenBLAS %23s", version) != 1) return "its version is unknown";
+    snprintf(blas->text, sizeof blas->text, "OpenBLAS %s %s", version, core());
+    blas->threaded = parallel() != 0;
+    blas->small_products = has_small_products(version, core());
+    return NULL;
+}
+
+void attn_openblas_open(attn_openblas *blas) {
+    *blas = (attn_openblas){.text = "no OpenBLAS: libopenblas.so.0 is not installed"};
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
+        void *library = dlopen(candidates[i], load_flags());
+        if (!library) continue;
+        const char *reason = adopt(blas, library);
+        if (!reason) {
+            blas->library = library;
+            return;
+        }
+        dlclose(library);
+        snprintf(blas->text, sizeof blas->text, "no OpenBLAS: %s is unfit (%s)", candidates[i], reason);
+    }
+}
+
+void attn_openblas_close(attn_openblas *blas) {
+    if (blas->library) dlclose(blas->library);
+    blas->library = NULL;
+}
+
+/* ---- Tiles ---------------------------------------------------------------------------------------- */
+
+/* Multiply-adds up to which OpenBLAS stays in the calling thread: GEMM, 65536 times GEMM_MULTITHREAD_THRESHOLD (4) in
+ * interface/gemm.c; its small kernels, 100^3; GEMV, below 2304 times 4 in interface/gemv.c. */
+static const size_t threading_limit = 262144;
+static const size_t small_limit = 1000000;
+static const size_t unthreaded_limit = (size_t)1 << 24; /* no limit of OpenBLAS's: keeps a call short */
+static const size_t vector_limit = 9215;
+
+/* A B^T has a small kernel only for few elements of C and long sums. */
+static const size_t small_nt_elements = 1200;
+static const size_t small_nt_depth = 32;
+
+/* GEMV keeps its copies of x and y on the stack up to this many bytes, and takes a shared buffer above. */
+static const size_t vector_stack = 2048;
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+static size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+
+/* n in as few equal parts of at most `most` as possible, each a multiple of step but the last. */
+static size_t equal_parts(size_t n, size_t most, size_t step) {
+    if (n <= most) return n;
+    size_t parts = (n + most - 1) / most;
+    return least(most, round_up((n + parts - 1) / parts, step));
+}
+
+typedef struct attn_tile {
+    size_t m, n, k;
+} attn_tile;
+
+static size_t product_limit(const attn_openblas *blas) {
+    return !blas->threaded ? unthreaded_limit : blas->small_products ? small_limit : threading_limit;
+}
+
+/* At most limit multiply-adds; 64 columns are what the small kernels compute at a time. */
+static attn_tile cut(size_t limit, size_t m, size_t n, size_t k) {
+    const size_t rows = least(m, ATTN_OPENBLAS_ROWS);
+    attn_tile tile = {.n = n};
+    if (k > limit / rows || n > limit / rows / k) tile.n = least(n, 64);
+    tile.k = equal_parts(k, limit / (rows * tile.n), 16);
+    tile.m = equal_parts(m, limit / (tile.n * tile.k), 16);
+    return tile;
+}
+
+/* A tile that is left over at an edge may miss the small kernel's terms, but is under the threading limit as well. */
+static attn_tile cut_nt(const attn_openblas *blas, size_t m, size_t n, size_t k) {
+    if (!blas->threaded) return cut(unthreaded_limit, m, n, k);
+    if (!blas->small_products || k < small_nt_depth) return cut(threading_limit, m, n, k);
+    attn_tile tile = {.m = equal_parts(m, 32, 8)};
+    tile.n = equal_parts(n, small_nt_elements / tile.m, 1);
+    tile.k = equal_parts(k, small_limit / small_nt_elements, 16);
+    return tile;
+}
+
+bool attn_openblas_fits(const attn_openblas *blas, size_t n, size_t k) {
+    return n <= product_limit(blas) / ATTN_OPENBLAS_ROWS / k;
+}
+
+/* ---- Products ------------------------------------------------------------------------------------- */
+
+/* The element at (row, column). */
+static const void *at(const void *matrix, size_t row_stride, size_t row, size_t column, size_t size) {
+    return (const char *)matrix + (row * row_stride + column) * size;
+}
+
+static size_t size_of(attn_dtype dtype) { return dtype == ATTN_FLOAT32 ? sizeof(float) : sizeof(double); }
+
+typedef struct attn_product {
+    const void *a, *b;
+    size_t lda, ldb;
+    void *c;
+    size_t ldc;
+} attn_product;
+
+static void multiply(const attn_openblas *blas, attn_dtype dtype, int trans_b, attn_tile size, const attn_product *p,
+                     bool accumulate) {
+    const int m = (int)size.m, n = (int)size.n, k = (int)size.k, lda = (int)p->lda, ldb = (int)p->ldb,
+              ldc = (int)p->ldc;
+    if (dtype == ATTN_FLOAT32)
+        blas->sgemm(ROW_MAJOR, NO_TRANS, trans_b, m, n, k, 1, p->a, lda, p->b, ldb, accumulate, p->c, ldc);
+    else
+        blas->dgemm(ROW_MAJOR, NO_TRANS, trans_b, m, n, k, 1, p->a, lda, p->b, ldb, accumulate, p->c, ldc);
+}
+
+static void multiply_tiled(const attn_openblas *blas, attn_dtype dtype, int trans_b, attn_tile whole, attn_tile tile,
+                           const attn_product *p, bool accumulate) {
+    const size_t size = size_of(dtype);
+    for (size_t m = 0; m < whole.m; m += tile.m)
+        for (size_t n = 0; n < whole.n; n += tile.n)
+            for (size_t k = 0; k < whole.k; k += tile.k) {
+                attn_product part = {
+                    .a = at(p->a, p->lda, m, k, size),
+                    .lda = p->lda,
+                    .b = trans_b == TRANS ? at(p->b, p->ldb, n, k, size) : at(p->b, p->ldb, k, n, size),
+                    .ldb = p->ldb,
+                    .c = (char *)p->c + (m * p->ldc + n) * size,
+                    .ldc = p->ldc,
+                };
+                attn_tile now = {least(tile.m, whole.m - m), least(tile.n, whole.n - n), least(tile.k, whole.k - k)};
+                multiply(blas, dtype, trans_b, now, &part, accumulate || k > 0);
+            }
+}
+
+void attn_openblas_gemm(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
+                        size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate) {
+    attn_product product = {a, b, lda, ldb, c, ldc};
+    multiply_tiled(blas, dtype, NO_TRANS, (attn_tile){m, n, k}, cut(product_limit(blas), m, n, k), &product,
+                   accumulate);
+}
+
+void attn_openblas_gemm_nt(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
+                           size_t lda, const void *b, size_t ldb, void *c, size_t ldc) {
+    attn_product product = {a, b, lda, ldb, c, ldc};
+    multiply_tiled(blas, dtype, TRANS, (attn_tile){m, n, k}, cut_nt(blas, m, n, k), &product, false);
+}
+
+/* y += A x. Never called to overwrite y: some versions multiply by the 0 that stands for it, which keeps a NaN. */
+static void multiply_vector(const attn_openblas *blas, attn_dtype dtype, int trans, size_t rows, size_t columns,
+                            const void *a, size_t lda, const void *x, void *y) {
+    const int m = (int)rows, n = (int)columns;
+    if (dtype == ATTN_FLOAT32)
+        blas->sgemv(ROW_MAJOR, trans, m, n, 1, a, (int)lda, x, 1, 1, y, 1);
+    else
+        blas->dgemv(ROW_MAJOR, trans, m, n, 1, a, (int)lda, x, 1, 1, y, 1);
+}
+
+/* Below the threading limit, and with both vectors on OpenBLAS's stack. */
+static attn_tile cut_vector(size_t m, size_t n, size_t size) {
+    const size_t elements = vector_stack / size - 64;
+    attn_tile tile = {.n = equal_parts(n, elements / 2, 16)};
+    tile.m = equal_parts(m, least(vector_limit / tile.n, elements - tile.n), 4);
+    return tile;
+}
+
+void attn_openblas_gemv(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
+                        const void *x, void *y) {
+    const size_t size = size_of(dtype);
+    const attn_tile tile = cut_vector(m, n, size);
+    memset(y, 0, m * size);
+    for (size_t i = 0; i < m; i += tile.m)
+        for (size_t j = 0; j < n; j += tile.n)
+            multiply_vector(blas, dtype, NO_TRANS, least(tile.m, m - i), least(tile.n, n - j), at(a, lda, i, j, size),
+                            lda, at(x, 0, 0, j, size), (char *)y + i * size);
+}
+
+void attn_openblas_gemv_t(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
+                          const void *x, void *y) {
+    const size_t size = size_of(dtype);
+    const attn_tile tile = cut_vector(m, n, size);
+    memset(y, 0, n * size);
+    for (size_t j = 0; j < n; j += tile.n)
+        for (size_t i = 0; i < m; i += tile.m)
+            multiply_vector(blas, dtype, TRANS, least(tile.m, m - i), least(tile.n, n - j), at(a, lda, i, j, size), lda,
+                            at(x, 0, 0, i, size), (char *)y + j * size);
+}

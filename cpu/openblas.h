@@ -1,0 +1,61 @@
+/* OpenBLAS, loaded at run time and used from one thread at a time: products that never wake its own threads.
+ *
+ * OpenBLAS 0.3.x has no limit on threads for one caller, and its global one belongs to the host. But it uses its threads only
+ * from a certain size on. The products below are cut into tiles under that size, so that each runs in the calling thread,
+ * whatever the host has set. See docs/blas.md.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef ATTN_CPU_OPENBLAS_H
+#define ATTN_CPU_OPENBLAS_H
+
+#include "attention/attention.h"
+
+#include <stdbool.h>
+
+/* The arguments that cblas_sgemm, cblas_sgemv and their double kin take; OpenBLAS with 64-bit integers is not used. */
+typedef void (*attn_cblas_sgemm)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a,
+                                 int lda, const float *b, int ldb, float beta, float *c, int ldc);
+typedef void (*attn_cblas_dgemm)(int order, int trans_a, int trans_b, int m, int n, int k, double alpha,
+                                 const double *a, int lda, const double *b, int ldb, double beta, double *c, int ldc);
+typedef void (*attn_cblas_sgemv)(int order, int trans, int m, int n, float alpha, const float *a, int lda,
+                                 const float *x, int incx, float beta, float *y, int incy);
+typedef void (*attn_cblas_dgemv)(int order, int trans, int m, int n, double alpha, const double *a, int lda,
+                                 const double *x, int incx, double beta, double *y, int incy);
+
+typedef struct attn_openblas {
+    void *library;       /* NULL: there is none */
+    char text[96];       /* "OpenBLAS 0.3.21 SkylakeX", or why there is none */
+    bool threaded;       /* it has threads of its own, to be kept asleep */
+    bool small_products; /* its core has kernels for small products, which neither pack nor thread */
+    attn_cblas_sgemm sgemm;
+    attn_cblas_dgemm dgemm;
+    attn_cblas_sgemv sgemv;
+    attn_cblas_dgemv dgemv;
+} attn_openblas;
+
+/* Loads OpenBLAS, or says in text why not. Loads are counted: each open has its close. */
+void attn_openblas_open(attn_openblas *blas);
+void attn_openblas_close(attn_openblas *blas);
+
+/* Rows of one tile that the products are cut to where the other sizes allow a choice. */
+enum { ATTN_OPENBLAS_ROWS = 48 };
+
+/* Whether (ATTN_OPENBLAS_ROWS, k) (k, n) is a single tile. */
+bool attn_openblas_fits(const attn_openblas *blas, size_t n, size_t k);
+
+/* All matrices row-major, row strides in [row length, INT_MAX]; every size >= 1. accumulate: add to the result. */
+
+/* C (m, n) = A (m, k) B (k, n) */
+void attn_openblas_gemm(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
+                        size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);
+/* C (m, n) = A (m, k) B^T, B (n, k) */
+void attn_openblas_gemm_nt(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
+                           size_t lda, const void *b, size_t ldb, void *c, size_t ldc);
+/* y (m) = A (m, n) x (n) */
+void attn_openblas_gemv(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
+                        const void *x, void *y);
+/* y (n) = x (m) A (m, n) */
+void attn_openblas_gemv_t(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
+                          const void *x, void *y);
+
+#endif
