@@ -1,0 +1,267 @@
+/* Writing safetensors files: laid out in a fixed order, put in place by rename.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "lib/quote.h"
+#include "lib/safetensors.h"
+#include "lib/status.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HEADER_ALIGNMENT 8 /* of the data in the file; the widest dtype's */
+#define NAMES_TO_TRY 100   /* for the temporary file */
+#define WRITE_CHUNK ((size_t)1 << 30)
+
+/* One tensor on its way out. */
+typedef struct piece {
+    const attn_weights_entry *entry;
+    size_t bytes;
+} piece;
+
+static int by_size_and_name(const void *left, const void *right) {
+    const attn_weights_entry *a = ((const piece *)left)->entry, *b = ((const piece *)right)->entry;
+    const size_t a_size = attn_weights_dtype_size(a->dtype), b_size = attn_weights_dtype_size(b->dtype);
+    if (a_size != b_size) return a_size > b_size ? -1 : 1;
+    return strcmp(a->name, b->name);
+}
+
+static int by_key(const void *left, const void *right) {
+    return strcmp(((const attn_weights_metadata_entry *)left)->key, ((const attn_weights_metadata_entry *)right)->key);
+}
+
+static attn_status check_entry(const attn_weights_entry *entry, size_t index, piece *out) {
+    char name[ATTN_QUOTE_SIZE];
+    size_t elements;
+    if (!entry->name || !*entry->name)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensors[%zu].name: is empty", index);
+    attn_quote(name, entry->name);
+    if (strcmp(entry->name, ATTN_SAFETENSORS_METADATA) == 0)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensors[%zu].name: \"%s\" is the format's own", index, name);
+    if (attn_weights_dtype_size(entry->dtype) == 0)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "tensor \"%s\": unknown dtype %d", name, (int)entry->dtype);
+    if (entry->rank < 0 || entry->rank > ATTN_WEIGHTS_MAX_RANK)
+        return attn_fail(ATTN_ERROR_SHAPE, "tensor \"%s\": rank is %d, want 0 to %d", name, entry->rank,
+                         ATTN_WEIGHTS_MAX_RANK);
+    if (entry->rank > 0 && !entry->shape)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensor \"%s\": shape is NULL", name);
+    for (int i = 0; i < entry->rank; ++i)
+        if (entry->shape[i] < 0)
+            return attn_fail(ATTN_ERROR_SHAPE, "tensor \"%s\": shape[%d] is %lld", name, i, (long long)entry->shape[i]);
+    if (!attn_weights_shape_size(entry->dtype, entry->rank, entry->shape, &elements, &out->bytes))
+        return attn_fail(ATTN_ERROR_OVERFLOW, "tensor \"%s\": the product of its shape does not fit", name);
+    if (out->bytes > 0 && !entry->data)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensor \"%s\": data is NULL", name);
+    out->entry = entry;
+    return ATTN_OK;
+}
+
+/* Sets key in object and takes value over, whatever happens. json_object_set_new fails for want of memory or for a key
+ * that is not UTF-8; json_stringn_nocheck of the key tells which. */
+static attn_status set(json_t *object, const char *key, json_t *value, const char *what) {
+    char quoted[ATTN_QUOTE_SIZE];
+    if (json_object_get(object, key)) {
+        json_decref(value);
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s \"%s\": named twice", what, attn_quote(quoted, key));
+    }
+    if (value && json_object_set_new(object, key, value) == 0) return ATTN_OK;
+    return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the header");
+}
+
+/* Whether text is UTF-8, by the parser's own judgement. */
+static attn_status check_text(const char *text, const char *what) {
+    json_t *unchecked = json_string_nocheck(text), *checked = json_string(text);
+    char quoted[ATTN_QUOTE_SIZE];
+    attn_status status = ATTN_OK;
+    if (!unchecked)
+        status = attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the header");
+    else if (!checked)
+        status = attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s \"%s\": not UTF-8", what, attn_quote(quoted, text));
+    json_decref(unchecked);
+    json_decref(checked);
+    return status;
+}
+
+static attn_status add_metadata(json_t *root, const attn_weights_metadata_entry *metadata, size_t count) {
+    if (count == 0) return ATTN_OK;
+    attn_weights_metadata_entry *sorted = malloc(count * sizeof *sorted);
+    json_t *object = json_object();
+    attn_status status =
+        sorted && object ? ATTN_OK : attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the metadata");
+    for (size_t i = 0; i < count && status == ATTN_OK; ++i) {
+        sorted[i] = metadata[i];
+        if (!metadata[i].key || !metadata[i].value)
+            status = attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "metadata[%zu]: key or value is NULL", i);
+        if (status == ATTN_OK) status = check_text(metadata[i].key, "metadata key");
+        if (status == ATTN_OK) status = check_text(metadata[i].value, "metadata value");
+    }
+    if (status == ATTN_OK) qsort(sorted, count, sizeof *sorted, by_key);
+    for (size_t i = 0; i < count && status == ATTN_OK; ++i)
+        status = set(object, sorted[i].key, json_string(sorted[i].value), "metadata key");
+    if (status == ATTN_OK) status = set(root, ATTN_SAFETENSORS_METADATA, json_incref(object), "key");
+    json_decref(object);
+    free(sorted);
+    return status;
+}
+
+static attn_status add_tensor(json_t *root, const piece *out, uint64_t begin) {
+    const attn_weights_entry *entry = out->entry;
+    const json_int_t first = (json_int_t)begin, last = (json_int_t)(begin + out->bytes);
+    attn_status status = check_text(entry->name, "tensor");
+    if (status != ATTN_OK) return status;
+    json_t *shape = json_array();
+    for (int i = 0; i < entry->rank && shape; ++i)
+        if (json_array_append_new(shape, json_integer(entry->shape[i])) != 0) {
+            json_decref(shape);
+            shape = NULL;
+        }
+    if (!shape) return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the header");
+    return set(root, entry->name,
+               json_pack("{s:s, s:o, s:[I, I]}", "dtype", attn_weights_dtype_name(entry->dtype), "shape", shape,
+                         "data_offsets", first, last),
+               "tensor");
+}
+
+static attn_status build_header(const piece *pieces, size_t count, const attn_weights_metadata_entry *metadata,
+                                size_t metadata_count, json_t *root) {
+    uint64_t begin = 0;
+    size_t values = 2 + 3 * metadata_count;
+    attn_status status = add_metadata(root, metadata, metadata_count);
+    for (size_t i = 0; i < count && status == ATTN_OK; ++i) {
+        if (pieces[i].bytes > (uint64_t)INT64_MAX - ATTN_WEIGHTS_HEADER_LIMIT - begin)
+            return attn_fail(ATTN_ERROR_OVERFLOW, "the tensors together do not fit a file");
+        status = add_tensor(root, &pieces[i], begin);
+        begin += pieces[i].bytes;
+        values += 10 + (size_t)pieces[i].entry->rank;
+    }
+    if (status == ATTN_OK && values > ATTN_WEIGHTS_VALUE_LIMIT)
+        return attn_fail(ATTN_ERROR_RANGE, "%zu tensors and %zu metadata entries are too many for a header", count,
+                         metadata_count);
+    return status;
+}
+
+/* The length and the text, padded by spaces so that the data is aligned. */
+static attn_status render_header(json_t *root, char **bytes, size_t *size) {
+    const size_t length = json_dumpb(root, NULL, 0, JSON_COMPACT);
+    const size_t padded = (length + HEADER_ALIGNMENT - 1) / HEADER_ALIGNMENT * HEADER_ALIGNMENT;
+    if (length == 0) return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the header");
+    if (padded > ATTN_WEIGHTS_HEADER_LIMIT)
+        return attn_fail(ATTN_ERROR_RANGE, "the header would have %zu bytes, at most %d are allowed", padded,
+                         ATTN_WEIGHTS_HEADER_LIMIT);
+    *size = ATTN_SAFETENSORS_PREFIX + padded;
+    *bytes = malloc(*size);
+    if (!*bytes) return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for a header of %zu bytes", padded);
+    const uint64_t stored = padded;
+    memcpy(*bytes, &stored, sizeof stored);
+    memset(*bytes + ATTN_SAFETENSORS_PREFIX, ' ', padded);
+    if (json_dumpb(root, *bytes + ATTN_SAFETENSORS_PREFIX, length, JSON_COMPACT) != length)
+        return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the header");
+    return ATTN_OK;
+}
+
+static attn_status write_exactly(int descriptor, const void *data, size_t size) {
+    for (size_t done = 0; done < size;) {
+        const size_t wanted = size - done < WRITE_CHUNK ? size - done : WRITE_CHUNK;
+        const ssize_t wrote = write(descriptor, (const char *)data + done, wanted);
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote < 0) return attn_fail(ATTN_ERROR_IO, "writing: %s", strerrordesc_np(errno));
+        done += (size_t)wrote;
+    }
+    return ATTN_OK;
+}
+
+/* Creates a file that nobody else has, beside path; its name goes into *name, which the caller frees. */
+static attn_status create_beside(const char *path, char **name, int *descriptor) {
+    static atomic_uint counter;
+    const char *slash = strrchr(path, '/');
+    const int folder = slash ? (int)(slash - path + 1) : 0;
+    const size_t size = (size_t)folder + 64;
+    *name = malloc(size);
+    if (!*name) return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for a file name");
+    for (int i = 0; i < NAMES_TO_TRY; ++i) {
+        snprintf(*name, size, "%.*s.attention-%ld-%u.tmp", folder, path, (long)getpid(),
+                 atomic_fetch_add(&counter, 1u));
+        *descriptor = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0666);
+        if (*descriptor >= 0) return ATTN_OK;
+        if (errno != EEXIST && errno != EINTR) break;
+    }
+    return attn_fail(ATTN_ERROR_IO, "creating a file beside the target: %s", strerrordesc_np(errno));
+}
+
+/* The rename itself must reach the disk too. Not every file system can sync a folder: the file stands either way. */
+static void sync_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, (size_t)(slash - path + 1)) : strdup(".");
+    const int descriptor = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (descriptor >= 0) {
+        fsync(descriptor);
+        close(descriptor);
+    }
+    free(folder);
+}
+
+static attn_status put_in_place(const char *path, const char *header, size_t header_size, const piece *pieces,
+                                size_t count) {
+    char *name = NULL;
+    int descriptor = -1;
+    attn_status status = create_beside(path, &name, &descriptor);
+    if (status == ATTN_OK) status = write_exactly(descriptor, header, header_size);
+    for (size_t i = 0; i < count && status == ATTN_OK; ++i)
+        status = write_exactly(descriptor, pieces[i].entry->data, pieces[i].bytes);
+    if (status == ATTN_OK && fsync(descriptor) != 0)
+        status = attn_fail(ATTN_ERROR_IO, "syncing: %s", strerrordesc_np(errno));
+    if (descriptor >= 0 && close(descriptor) != 0 && status == ATTN_OK && errno != EINTR)
+        status = attn_fail(ATTN_ERROR_IO, "closing: %s", strerrordesc_np(errno));
+    if (status == ATTN_OK && rename(name, path) != 0)
+        status = attn_fail(ATTN_ERROR_IO, "renaming: %s", strerrordesc_np(errno));
+    if (status == ATTN_OK)
+        sync_folder(path);
+    else if (descriptor >= 0)
+        unlink(name);
+    free(name);
+    return status;
+}
+
+static attn_status check_target(const char *path) {
+    struct stat about;
+    char quoted[ATTN_QUOTE_SIZE];
+    if (!*path) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "path: is empty");
+    if (lstat(path, &about) == 0 && !S_ISREG(about.st_mode) && !S_ISLNK(about.st_mode))
+        return attn_fail(ATTN_ERROR_IO, "\"%s\" exists and is not a regular file", attn_quote(quoted, path));
+    return ATTN_OK;
+}
+
+attn_status attn_weights_write(const char *path, const attn_weights_entry *tensors, size_t count,
+                               const attn_weights_metadata_entry *metadata, size_t metadata_count) {
+    if (!path) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "path: is NULL");
+    if (!tensors && count > 0) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensors: is NULL");
+    if (!metadata && metadata_count > 0) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "metadata: is NULL");
+    if (count > ATTN_WEIGHTS_VALUE_LIMIT || metadata_count > ATTN_WEIGHTS_VALUE_LIMIT)
+        return attn_fail(ATTN_ERROR_RANGE, "%zu tensors and %zu metadata entries are too many for a header", count,
+                         metadata_count);
+    attn_status status = check_target(path);
+    if (status != ATTN_OK) return status;
+
+    piece *pieces = calloc(count + 1, sizeof *pieces);
+    json_t *root = json_object();
+    char *header = NULL;
+    size_t header_size = 0;
+    if (!pieces || !root) status = attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for %zu tensors", count);
+    for (size_t i = 0; i < count && status == ATTN_OK; ++i) status = check_entry(&tensors[i], i, &pieces[i]);
+    if (status == ATTN_OK) {
+        qsort(pieces, count, sizeof *pieces, by_size_and_name);
+        status = build_header(pieces, count, metadata, metadata_count, root);
+    }
+    if (status == ATTN_OK) status = render_header(root, &header, &header_size);
+    if (status == ATTN_OK) status = put_in_place(path, header, header_size, pieces, count);
+    free(header);
+    json_decref(root);
+    free(pieces);
+    return status;
+}
