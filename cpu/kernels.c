@@ -4,6 +4,7 @@
 #include "cpu/kernels.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define REAL_BITS 32

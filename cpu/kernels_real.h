@@ -3,11 +3,19 @@
 #include "cpu/vec.h"
 
 #include "cpu/kernel_partial.h"
+
+#include "cpu/kernel_dot.h"
 #include "cpu/kernel_rows.h"
 
+/* clang-format off */
 #undef KERNELS
-#define KERNELS(suffix)                                                                                                \
-    {                                                                                                                  \
-        .merge = merge_##suffix, .finish = finish_##suffix, .weights = weights_##suffix,                               \
-        .softmax_row = softmax_row_##suffix, .tanh_scores = tanh_scores_##suffix, .tanh_row = tanh_row_##suffix        \
+#define KERNELS(suffix) {                     \
+        .dot_rows = dot_rows_##suffix,        \
+        .merge = merge_##suffix,              \
+        .finish = finish_##suffix,            \
+        .weights = weights_##suffix,          \
+        .softmax_row = softmax_row_##suffix,  \
+        .tanh_scores = tanh_scores_##suffix,  \
+        .tanh_row = tanh_row_##suffix,        \
     }
+/* clang-format on */

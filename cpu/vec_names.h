@@ -35,6 +35,14 @@
 
 #define VEC_LANES (VEC_BITS / REAL_BITS)
 
+/* A function called with constants becomes a kernel of that size; a short loop over registers must leave no loop behind. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll 16")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #define real NAMED(real)
 #define vec NAMED(vec)
 #define v_zero NAMED(v_zero)

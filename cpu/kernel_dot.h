@@ -1,0 +1,180 @@
+/* Scores by dot product and the running softmax over them, in one pass. A template, see vec_names.h.
+ *
+ * Rows go in groups of VEC_LANES: their scores end in the lanes of one vector, so that a group costs one exp. While the rows
+ * are still in the first cache they are added to the context by their weights. The weights are relative to the largest score so
+ * far; when a group raises it, sum and context are scaled down.
+ *
+ *   group          row[i], i < count: the rows that some query attends; step[i]: their place in the call
+ *   full, tail     a row is `full` whole vectors and one of `tail` lanes, 1 <= tail <= VEC_LANES
+ *
+ * q and context are padded with zeros to whole vectors. Hidden rows are not read. */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#undef ROWS_AT_ONCE
+#define ROWS_AT_ONCE (VEC_LANES < 4 ? VEC_LANES : 4)
+#undef VECTORS_AT_ONCE
+#define VECTORS_AT_ONCE 8
+
+typedef struct NAMED(row_group) {
+    const real *row[VEC_LANES];
+    size_t step[VEC_LANES];
+    size_t count;
+} NAMED(row_group);
+
+static bool NAMED(attended)(const attn_rows *rows, size_t step, size_t queries) {
+    const uint8_t *mask = rows->mask + (ptrdiff_t)step * rows->mask_time;
+    if (rows->mask_query == 0) return *mask != 0;
+    for (size_t q = 0; q < queries; q++, mask += rows->mask_query) {
+        if (*mask) return true;
+    }
+    return false;
+}
+
+/* The next rows from *step on. Places that stay free repeat the first row: harmless to read, and dropped later. */
+static ALWAYS_INLINE void NAMED(next_group)(const attn_rows *rows, size_t queries, size_t *step,
+                                            NAMED(row_group) * group) {
+    const real *h = rows->h;
+    size_t s = *step, count = 0;
+    for (; s < rows->rows && count < VEC_LANES; s++) {
+        if (rows->mask && !NAMED(attended)(rows, s, queries)) continue;
+        group->row[count] = h + (ptrdiff_t)s * rows->h_time;
+        group->step[count++] = s;
+    }
+    for (size_t i = count; i < VEC_LANES; i++) group->row[i] = group->row[0];
+    group->count = count;
+    *step = s;
+}
+
+static ALWAYS_INLINE vec NAMED(group_scores)(const NAMED(row_group) * group, const real *q, size_t full, size_t tail) {
+    vec sums[VEC_LANES];
+    UNROLL for (size_t r = 0; r < VEC_LANES; r += ROWS_AT_ONCE) {
+        const real *const *row = group->row + r;
+        vec sum[ROWS_AT_ONCE];
+        vec x = v_load(q + full * VEC_LANES);
+        UNROLL for (size_t i = 0; i < ROWS_AT_ONCE; i++) sum[i] = v_mul(v_load_n(row[i] + full * VEC_LANES, tail), x);
+        for (size_t j = 0; j < full; j++) {
+            x = v_load(q + j * VEC_LANES);
+            UNROLL for (size_t i = 0; i < ROWS_AT_ONCE; i++) sum[i] = v_fma(v_load(row[i] + j * VEC_LANES), x, sum[i]);
+        }
+        UNROLL for (size_t i = 0; i < ROWS_AT_ONCE; i++) sums[r + i] = sum[i];
+    }
+    return v_sum_each(sums);
+}
+
+/* c += sum of p[i] row[i] over `vectors` vectors from column on; the last of them is of `tail` lanes when `last`. */
+static ALWAYS_INLINE void NAMED(add_columns)(const NAMED(row_group) * group, const real *p, real *c, size_t vectors,
+                                             bool last, size_t tail, size_t column) {
+    vec sum[VECTORS_AT_ONCE];
+    UNROLL for (size_t j = 0; j < vectors; j++) sum[j] = v_load(c + column + j * VEC_LANES);
+    for (size_t i = 0; i < group->count; i++) {
+        const real *row = group->row[i] + column;
+        vec weight = v_set1(p[i]);
+        UNROLL for (size_t j = 0; j < vectors; j++) {
+            vec x = last && j + 1 == vectors ? v_load_n(row + j * VEC_LANES, tail) : v_load(row + j * VEC_LANES);
+            sum[j] = v_fma(weight, x, sum[j]);
+        }
+    }
+    UNROLL for (size_t j = 0; j < vectors; j++) v_store(c + column + j * VEC_LANES, sum[j]);
+}
+
+static ALWAYS_INLINE void NAMED(group_context)(const NAMED(row_group) * group, const real *p, real *c, size_t full,
+                                               size_t tail) {
+    if (full < VECTORS_AT_ONCE) {
+        NAMED(add_columns)(group, p, c, full + 1, true, tail, 0);
+        return;
+    }
+    size_t j = 0;
+    for (; j + VECTORS_AT_ONCE <= full; j += VECTORS_AT_ONCE) {
+        NAMED(add_columns)(group, p, c, VECTORS_AT_ONCE, false, tail, j * VEC_LANES);
+    }
+    for (; j < full; j++) NAMED(add_columns)(group, p, c, 1, false, tail, j * VEC_LANES);
+    NAMED(add_columns)(group, p, c, 1, true, tail, full * VEC_LANES);
+}
+
+/* 1 in the lanes whose rows this query attends, else 0. */
+static ALWAYS_INLINE vec NAMED(kept_lanes)(const attn_rows *rows, const NAMED(row_group) * group, size_t query) {
+    if (!rows->mask || rows->mask_query == 0) return v_keep_n(v_set1(1), group->count, v_zero());
+    real keep[VEC_LANES] = {0};
+    for (size_t i = 0; i < group->count; i++) {
+        keep[i] = rows->mask[(ptrdiff_t)group->step[i] * rows->mask_time + (ptrdiff_t)query * rows->mask_query] != 0;
+    }
+    return v_load(keep);
+}
+
+static ALWAYS_INLINE void NAMED(put_scores)(const NAMED(row_group) * group, vec scores, real *to) {
+    if (group->step[group->count - 1] - group->step[0] + 1 == group->count) {
+        v_store_n(to + group->step[0], scores, group->count);
+        return;
+    }
+    real s[VEC_LANES];
+    v_store(s, scores);
+    for (size_t i = 0; i < group->count; i++) to[group->step[i]] = s[i];
+}
+
+/* Scales what is summed so far from the old maximum to a new one. */
+static void NAMED(rescale)(real *maximum, real *sum, real *c, size_t vectors, real top) {
+    real factor = NAMED(exp_one)(*maximum - top);
+    *maximum = top;
+    *sum *= factor;
+    for (size_t j = 0; j < vectors; j++) v_store(c + j * VEC_LANES, v_mul(v_load(c + j * VEC_LANES), v_set1(factor)));
+}
+
+/* One group for one query. A NaN score is no maximum, but its weight is NaN. */
+static ALWAYS_INLINE void NAMED(fold_group)(const NAMED(row_group) * group, vec scores, vec keep, real *maximum,
+                                            real *sum, real *c, size_t full, size_t tail) {
+    if (v_any_gt(scores, v_set1(*maximum))) {
+        NAMED(rescale)(maximum, sum, c, full + 1, v_max_lanes(v_max(scores, v_set1(-(real)INFINITY))));
+    }
+    vec weights = v_select_gt(keep, v_zero(), v_exp(v_sub(scores, v_set1(*maximum))), v_zero());
+    real p[VEC_LANES];
+    v_store(p, weights);
+    *sum += v_sum(weights);
+    NAMED(group_context)(group, p, c, full, tail);
+}
+
+static ALWAYS_INLINE void NAMED(dot_rows_sized)(const attn_rows *rows, const real *q, size_t q_stride, size_t queries,
+                                                const attn_partial *partial, real *scores, ptrdiff_t scores_stride,
+                                                size_t full, size_t tail) {
+    NAMED(row_group) group;
+    for (size_t step = 0; step < rows->rows;) {
+        NAMED(next_group)(rows, queries, &step, &group);
+        if (group.count == 0) break;
+        for (size_t i = 0; i < queries; i++) {
+            vec keep = NAMED(kept_lanes)(rows, &group, i);
+            vec e = v_select_gt(keep, v_zero(), NAMED(group_scores)(&group, q + i * q_stride, full, tail),
+                                v_set1(-(real)INFINITY));
+            if (scores) NAMED(put_scores)(&group, e, scores + (ptrdiff_t)i * scores_stride);
+            NAMED(fold_group)
+            (&group, e, keep, (real *)partial->maximum + i, (real *)partial->sum + i,
+             (real *)partial->context + i * partial->context_stride, full, tail);
+        }
+    }
+}
+
+static void NAMED(dot_rows)(const attn_rows *rows, const void *q, size_t q_stride, size_t queries,
+                            const attn_partial *partial, void *scores, ptrdiff_t scores_stride) {
+    size_t full = (rows->features - 1) / VEC_LANES, tail = rows->features - full * VEC_LANES;
+    real *to = scores;
+    if (to && rows->mask) {
+        for (size_t i = 0; i < queries; i++) {
+            for (size_t s = 0; s < rows->rows; s++) to[(ptrdiff_t)i * scores_stride + (ptrdiff_t)s] = -(real)INFINITY;
+        }
+    }
+#define SIZED(n)                                                                                                       \
+    case n:                                                                                                            \
+        NAMED(dot_rows_sized)(rows, q, q_stride, queries, partial, to, scores_stride, n, tail);                        \
+        break
+    switch (full) {
+        SIZED(0);
+        SIZED(1);
+        SIZED(2);
+        SIZED(3);
+        SIZED(4);
+        SIZED(5);
+        SIZED(6);
+        SIZED(7);
+    default:
+        NAMED(dot_rows_sized)(rows, q, q_stride, queries, partial, to, scores_stride, full, tail);
+    }
+#undef SIZED
+}
