@@ -13,9 +13,10 @@ static attn_status copy_known(const char *name, void *to, size_t known, const vo
     const unsigned char *bytes = from;
     for (size_t i = known; i < given; i++)
         if (bytes[i] != 0)
-            return attn_fail(ATTN_ERROR_UNSUPPORTED,
-                             "%s: has a field that libattention %s does not know (byte %zu of it is set), want zeros there", name,
-                             attn_version(), i);
+            return attn_fail(
+                ATTN_ERROR_UNSUPPORTED,
+                "%s: has a field that libattention %s does not know (byte %zu of it is set), want zeros there", name,
+                attn_version(), i);
     memcpy(to, from, given < known ? given : known);
     return ATTN_OK;
 }
@@ -24,7 +25,8 @@ static attn_status read_size(const char *name, const void *from, size_t oldest, 
     memcpy(size, from, sizeof *size);
     if (*size < oldest || *size > LARGEST_STRUCT)
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
-                         "%s.struct_size: is %zu, want at least %zu (start from the structure's initialiser)", name, *size, oldest);
+                         "%s.struct_size: is %zu, want at least %zu (start from the structure's initialiser)", name,
+                         *size, oldest);
     return ATTN_OK;
 }
 
@@ -44,10 +46,11 @@ attn_status attn_read_forward_args(attn_layer_forward_args *to, const attn_layer
     if (status) return status;
     if (weights_size > size - head || weights_size % sizeof(void *) != 0)
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
-                         "args.weights.struct_size: is %zu, want %zu (start from the structure's initialiser)", weights_size,
-                         sizeof(attn_layer_weights));
+                         "args.weights.struct_size: is %zu, want %zu (start from the structure's initialiser)",
+                         weights_size, sizeof(attn_layer_weights));
     memcpy(to, from, head);
     status = copy_known("args.weights", &to->weights, sizeof to->weights, bytes + head, weights_size);
     if (status) return status;
-    return copy_known("args", (char *)to + tail, sizeof *to - tail, bytes + head + weights_size, size - head - weights_size);
+    return copy_known("args", (char *)to + tail, sizeof *to - tail, bytes + head + weights_size,
+                      size - head - weights_size);
 }

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU backend: opens and closes its device and lists its implementations. */
+#include "cpu/device.h"
+
+static attn_status choose_isa(attn_device *device, const char **message) {
+    device->isa = device->features.best;
+    if (!device->options.isa) return ATTN_OK;
+    if (!attn_cpu_isa_from_name(device->options.isa, &device->isa)) {
+        *message = "want scalar, avx2 or avx512";
+        return ATTN_ERROR_UNSUPPORTED;
+    }
+    device->options.isa = attn_cpu_isa_name(device->isa);
+    *message = attn_cpu_refuse_isa(device, device->isa);
+    return *message ? ATTN_ERROR_UNSUPPORTED : ATTN_OK;
+}
+
+static attn_status open_device(const attn_device_options *options, attn_device **opened, const char **message) {
+    attn_device *device = options->allocate(options->memory_user, sizeof *device);
+    *message = "context: no memory for the CPU device and its threads";
+    if (!device) return ATTN_ERROR_OUT_OF_MEMORY;
+    *device = (attn_device){.options = *options};
+    attn_cpu_detect(&device->features);
+    attn_status status = choose_isa(device, message);
+    if (!status && !(device->threads = attn_threads_create(options))) status = ATTN_ERROR_OUT_OF_MEMORY;
+    if (status) {
+        options->release(options->memory_user, device);
+        return status;
+    }
+    attn_openblas_open(&device->openblas);
+    *opened = device;
+    return ATTN_OK;
+}
+
+static void close_device(attn_device *device) {
+    const attn_device_options options = device->options;
+    attn_threads_destroy(device->threads);
+    attn_openblas_close(&device->openblas);
+    options.release(options.memory_user, device);
+}
+
+static int device_threads(const attn_device *device) { return attn_threads_count(device->threads); }
+
+static const char *device_isa(const attn_device *device) { return attn_cpu_isa_name(device->isa); }
+
+static const char *device_features(const attn_device *device) { return device->features.text; }
+
+static const char *device_blas(const attn_device *device) { return device->openblas.text; }
+
+/* In order of preference: what the parts of the backend offer, one part after the other. */
+static const struct {
+    const attn_implementation *list;
+    const size_t *count;
+} parts[] = {
+    {NULL, NULL},
+};
+
+static const attn_implementation *implementation(size_t index) {
+    for (size_t part = 0; parts[part].list; part++) {
+        if (index < *parts[part].count) return &parts[part].list[index];
+        index -= *parts[part].count;
+    }
+    return NULL;
+}
+
+const attn_backend *attn_cpu_backend(void) {
+    static const attn_backend backend = {.name = "cpu",
+                                         .open = open_device,
+                                         .close = close_device,
+                                         .threads = device_threads,
+                                         .isa = device_isa,
+                                         .features = device_features,
+                                         .blas = device_blas,
+                                         .implementation = implementation};
+    return &backend;
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a descriptor to a problem. */
+#include "lib/layer.h"
+#include "lib/names.h"
+#include "lib/status.h"
+#include "lib/structs.h"
+
+/* The largest tensor, in bytes: what an address space can hold, with room for an implementation to round a dimension up and to
+ * double a buffer before it must count with care. */
+#define LARGEST_TENSOR (PTRDIFF_MAX / (sizeof(void *) > 4 ? 128 : 1))
+
+static attn_status check_size(const char *name, int64_t size, int64_t least) {
+    if (size < least)
+        return attn_fail(ATTN_ERROR_SHAPE, "desc.%s: is %lld, want at least %lld", name, (long long)size,
+                         (long long)least);
+    if ((uint64_t)size > PTRDIFF_MAX)
+        return attn_fail(ATTN_ERROR_OVERFLOW, "desc.%s: is %lld, want at most %lld", name, (long long)size,
+                         (long long)PTRDIFF_MAX);
+    return ATTN_OK;
+}
+
+static attn_status check_values(const attn_layer_desc *desc) {
+    if (desc->flags)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.flags: is 0x%llx, want 0", (unsigned long long)desc->flags);
+    const int score = (int)desc->score, dtype = (int)desc->dtype;
+    if (score < ATTN_SCORE_LUONG || score > ATTN_SCORE_DOT)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.score: is %d, want a value of attn_score", score);
+    if (dtype < ATTN_FLOAT32 || dtype > ATTN_FLOAT64)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.dtype: is %d, want ATTN_FLOAT32 or ATTN_FLOAT64", dtype);
+    return ATTN_OK;
+}
+
+static attn_status check_sizes(const attn_layer_desc *desc) {
+    const struct {
+        const char *name;
+        int64_t size, least;
+    } sizes[] = {{"batch", desc->batch, 0},
+                 {"timesteps", desc->timesteps, 0},
+                 {"features", desc->features, 1},
+                 {"queries", desc->queries, ATTN_LAST_STEP},
+                 {"query_features", desc->query_features, 0},
+                 {"score_width", desc->score_width, 0},
+                 {"units", desc->units, 0}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const int64_t size = sizes[i].size;
+        if (size == ATTN_LAST_STEP && sizes[i].least == ATTN_LAST_STEP) continue;
+        const attn_status status = check_size(sizes[i].name, size, sizes[i].least);
+        if (status) return status;
+    }
+    return ATTN_OK;
+}
+
+/* What depends on more than one field. */
+static attn_status check_relations(const attn_layer_desc *desc) {
+    const bool equal_width = desc->queries == ATTN_LAST_STEP || desc->score == ATTN_SCORE_DOT;
+    if (equal_width && desc->query_features != 0 && desc->query_features != desc->features)
+        return attn_fail(ATTN_ERROR_SHAPE, "desc.query_features: is %lld, want %lld (features) %s",
+                         (long long)desc->query_features, (long long)desc->features,
+                         desc->score == ATTN_SCORE_DOT ? "with the dot score" : "when the query is h_t");
+    if (desc->score != ATTN_SCORE_BAHDANAU && desc->score_width != 0)
+        return attn_fail(ATTN_ERROR_SHAPE, "desc.score_width: is %lld, want 0 with the %s score",
+                         (long long)desc->score_width, attn_score_name(desc->score));
+    return ATTN_OK;
+}
+
+/* Whether size times all the factors fits; a factor of 0 counts as 1, so that no order of multiplication overflows either. */
+static bool product_fits(size_t size, const size_t factors[4]) {
+    for (int i = 0; i < 4; i++)
+        if (factors[i] > 1 && __builtin_mul_overflow(size, factors[i], &size)) return false;
+    return size <= (size_t)LARGEST_TENSOR;
+}
+
+static attn_status check_products(const attn_layer_problem *p) {
+    const size_t b = p->batch, t = p->timesteps, d = p->features, tq = p->queries, dq = p->query_features,
+                 a = p->score_width, u = p->units;
+    const struct {
+        const char *what;
+        size_t factors[4];
+    } products[] = {
+        {"batch * timesteps * features", {b, t, d, 1}},
+        {"batch * queries * query_features", {b, tq, dq, 1}},
+        {"batch * queries * score_width", {b, tq, a, 1}},
+        {"batch * queries * units", {b, tq, u, 1}},
+        {"features * query_features", {d, dq, 1, 1}},
+        {"features * score_width", {d, a, 1, 1}},
+        {"query_features * score_width", {dq, a, 1, 1}},
+        {"(features + query_features) * units", {d + dq, u, 1, 1}},
+        /* No tensor is that large; counts of the terms of a whole call are, and they bound the rest. */
+        {"batch * queries * timesteps * (features + score_width)", {b, tq, t, d + a}},
+    };
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+        if (!product_fits(attn_dtype_size(p->dtype), products[i].factors))
+            return attn_fail(ATTN_ERROR_OVERFLOW, "desc: %s elements of %zu bytes do not fit (at most %lld bytes)",
+                             products[i].what, attn_dtype_size(p->dtype), (long long)LARGEST_TENSOR);
+    return ATTN_OK;
+}
+
+attn_status attn_layer_resolve_problem(const attn_layer_desc *given, attn_layer_problem *problem) {
+    if (!given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "desc: is NULL, want a descriptor");
+    attn_layer_desc desc = ATTN_LAYER_DESC_INIT;
+    attn_status status = attn_read_struct("desc", &desc, sizeof desc, sizeof desc, given);
+    if (!status) status = check_values(&desc);
+    if (!status) status = check_sizes(&desc);
+    if (!status) status = check_relations(&desc);
+    if (status) return status;
+    const bool given_query = desc.queries != ATTN_LAST_STEP;
+    const size_t features = (size_t)desc.features;
+    *problem = (attn_layer_problem){
+        .score = desc.score,
+        .dtype = desc.dtype,
+        .given_query = given_query,
+        .batch = (size_t)desc.batch,
+        .timesteps = (size_t)desc.timesteps,
+        .features = features,
+        .queries = given_query ? (size_t)desc.queries : 1,
+        .query_features = desc.query_features ? (size_t)desc.query_features : features,
+        .score_width = desc.score != ATTN_SCORE_BAHDANAU ? 0
+                       : desc.score_width                ? (size_t)desc.score_width
+                                                         : features,
+        .units = (size_t)desc.units,
+    };
+    return check_products(problem);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The words of the name grammar, the same in names, messages and logs. */
+#ifndef ATTN_LIB_NAMES_H
+#define ATTN_LIB_NAMES_H
+
+#include "attention/attention.h"
+
+static inline const char *attn_score_name(attn_score score) {
+    return score == ATTN_SCORE_LUONG ? "luong" : score == ATTN_SCORE_BAHDANAU ? "bahdanau" : "dot";
+}
+
+static inline const char *attn_dtype_name(attn_dtype dtype) { return dtype == ATTN_FLOAT64 ? "f64" : "f32"; }
+
+static inline size_t attn_dtype_size(attn_dtype dtype) {
+    return dtype == ATTN_FLOAT64 ? sizeof(double) : sizeof(float);
+}
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ATTN_LIB_PLAN_H
+#define ATTN_LIB_PLAN_H
+
+#include "lib/context.h"
+
+/* What the front-end keeps in front of an implementation's prepared bytes, to tell a buffer that fits a plan from any other. */
+typedef struct attn_prepared_header {
+    uint64_t mark;
+    const attn_implementation *implementation;
+    size_t features, query_features, score_width, units;
+    size_t size; /* header included */
+} attn_prepared_header;
+
+enum { ATTN_PREPARED_HEADER_SIZE = ATTN_WORKSPACE_ALIGNMENT };
+_Static_assert(sizeof(attn_prepared_header) <= ATTN_PREPARED_HEADER_SIZE,
+               "the header keeps the bytes behind it aligned");
+
+struct attn_plan {
+    attn_context *context;
+    const attn_implementation *implementation;
+    attn_layer_problem problem;
+    size_t workspace_size, prepared_size;
+};
+
+/* Chooses the implementation of a checked problem and makes its plan. */
+attn_status attn_plan_create(attn_context *context, attn_operation operation, const attn_layer_problem *problem,
+                             attn_plan **plan);
+
+#endif
