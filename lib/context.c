@@ -23,14 +23,14 @@ static void release_by_free(void *user, void *memory) {
 }
 
 /* Where a text comes from: the option, else the environment variable, else nowhere. Messages name the source. */
-typedef struct setting {
+typedef struct attn_setting {
     const char *source, *value;
-} setting;
+} attn_setting;
 
-static setting read_setting(const char *option, const char *value, const char *variable) {
-    if (value && *value) return (setting){option, value};
+static attn_setting read_setting(const char *option, const char *value, const char *variable) {
+    if (value && *value) return (attn_setting){option, value};
     const char *environment = getenv(variable);
-    return (setting){variable, environment && *environment ? environment : NULL};
+    return (attn_setting){variable, environment && *environment ? environment : NULL};
 }
 
 static attn_status check_options(const attn_context_options *options) {
@@ -48,7 +48,7 @@ static attn_status check_options(const attn_context_options *options) {
 
 static attn_status open_device(attn_context *context) {
     const attn_context_options *options = &context->options;
-    const setting isa = read_setting("options.isa", options->isa, "ATTN_CPU_ISA");
+    const attn_setting isa = read_setting("options.isa", options->isa, "ATTN_CPU_ISA");
     const attn_device_options device_options = {.threads = options->threads,
                                                 .parallel_for = options->parallel_for,
                                                 .parallel_for_user = options->parallel_for_user,
@@ -64,7 +64,7 @@ static attn_status open_device(attn_context *context) {
 }
 
 static attn_status force_implementation(attn_context *context) {
-    const setting name = read_setting("options.implementation", context->options.implementation, "ATTN_IMPL");
+    const attn_setting name = read_setting("options.implementation", context->options.implementation, "ATTN_IMPL");
     if (!name.value) return ATTN_OK;
     for (size_t i = 0; context->backend->implementation(i); i++) {
         const char *known = context->backend->implementation(i)->name;
@@ -74,8 +74,8 @@ static attn_status force_implementation(attn_context *context) {
         return ATTN_OK;
     }
     return attn_fail(ATTN_ERROR_UNSUPPORTED,
-                     "%s: is \"%.128s\", want the name of an implementation or its leading fields, such as \"%s\"",
-                     name.source, name.value, context->backend->implementation(0)->name);
+                     "%s: is \"%.128s\", want an implementation's name or its leading fields, such as \"cpu:scalar\"",
+                     name.source, name.value);
 }
 
 attn_status attn_context_create(const attn_context_options *given, attn_context **created) {

@@ -11,12 +11,12 @@ bool attn_name_matches(const char *name, const char *wanted, size_t length) {
     return length > 0 && strncmp(name, wanted, length) == 0 && (name[length] == '\0' || name[length] == ':');
 }
 
-typedef struct question {
+typedef struct attn_question {
     const attn_context *context;
     attn_operation operation;
     const attn_layer_problem *problem;
     bool lenient; /* soft reasons are dropped */
-} question;
+} attn_question;
 
 /* Room for a reason that is put together here; those of the implementations are constants. */
 typedef char reason_text[160];
@@ -25,7 +25,7 @@ static bool for_problem(const attn_implementation *implementation, const attn_la
     return implementation->score == problem->score && implementation->dtype == problem->dtype;
 }
 
-static const char *refusal(const question *question, const attn_implementation *implementation, reason_text text) {
+static const char *refusal(const attn_question *question, const attn_implementation *implementation, reason_text text) {
     const attn_context *context = question->context;
     if (!for_problem(implementation, question->problem)) {
         snprintf(text, sizeof(reason_text), "computes %s in %s", attn_score_name(implementation->score),
@@ -44,7 +44,7 @@ static const char *refusal(const question *question, const attn_implementation *
     return reason && (hard || !question->lenient) ? reason : NULL;
 }
 
-static const attn_implementation *first_fitting(const question *question) {
+static const attn_implementation *first_fitting(const attn_question *question) {
     reason_text text;
     const attn_implementation *implementation;
     for (size_t i = 0; (implementation = question->context->backend->implementation(i)); i++)
@@ -53,7 +53,8 @@ static const attn_implementation *first_fitting(const question *question) {
     return NULL;
 }
 
-static void explain_all(const question *question, const attn_implementation *chosen, attn_explain explain, void *user) {
+static void explain_all(const attn_question *question, const attn_implementation *chosen, attn_explain explain,
+                        void *user) {
     reason_text text;
     const attn_implementation *implementation;
     for (size_t i = 0; (implementation = question->context->backend->implementation(i)); i++)
@@ -62,7 +63,7 @@ static void explain_all(const question *question, const attn_implementation *cho
 }
 
 /* Fails with the reasons of those that compute this score in this dtype. */
-static attn_status fail_with_refusals(const question *question) {
+static attn_status fail_with_refusals(const attn_question *question) {
     char list[896] = "";
     size_t used = 0;
     reason_text text;
@@ -81,7 +82,7 @@ static attn_status fail_with_refusals(const question *question) {
 
 attn_status attn_select(const attn_context *context, attn_operation operation, const attn_layer_problem *problem,
                         attn_explain explain, void *user, const attn_implementation **chosen) {
-    question question = {context, operation, problem, false};
+    attn_question question = {context, operation, problem, false};
     *chosen = first_fitting(&question);
     if (!*chosen) {
         question.lenient = true;
