@@ -28,10 +28,13 @@ typedef struct attn_layer_problem {
     attn_score score;
     attn_dtype dtype;
     bool given_query;
-    size_t batch, timesteps, features, queries, query_features, score_width, units; /* queries is 1 when the query is h_t */
+    size_t batch, timesteps, features, queries, query_features, score_width,
+        units; /* queries is 1 when the query is h_t */
 } attn_layer_problem;
 
-/* One run, resolved and checked: pointers, actual sizes, strides in elements. */
+/* One run, resolved and checked: pointers, actual sizes, strides in elements. Tensors without elements are NULL, and so are the weights
+ * that the score does not have and, when prepared is not NULL, all of them. At least one output is not NULL. No row stride is shorter than
+ * its row, except in a mask; a dimension of one step has its dense stride. */
 typedef struct attn_layer_call {
     attn_layer_problem sizes; /* the actual ones, each at most the planned */
     const void *h, *query;
@@ -40,7 +43,8 @@ typedef struct attn_layer_call {
     const void *luong_w, *bahdanau_w1, *bahdanau_w2, *bahdanau_v, *w_c;
     const void *prepared; /* the implementation's own bytes (behind the front-end's header), or NULL */
     void *output, *context, *attention_weights, *lse; /* NULL: not asked for */
-    ptrdiff_t h_batch, h_time, query_batch, query_row, mask_batch, mask_query, mask_time;
+    ptrdiff_t h_batch, h_time, query_batch, query_row, mask_batch, mask_query,
+        mask_time; /* mask_query 0: one mask for all queries */
     ptrdiff_t output_batch, output_row, context_batch, context_row, weights_batch, weights_row, lse_batch;
     void *workspace;
 } attn_layer_call;
@@ -57,12 +61,19 @@ struct attn_implementation {
     const void *data; /* the implementation's own, such as its kernel table */
     /* NULL, or the reason why this implementation can't or should not run the problem on this device: features, ISA, libraries.
      * `hard` reasons stay when the implementation is forced; a soft one (slower here by measurement) does not. */
-    const char *(*refuse)(const attn_implementation *implementation, const attn_device *device, const attn_layer_problem *problem, bool *hard);
-    /* Bytes, multiples of ATTN_WORKSPACE_ALIGNMENT; counted by the code that carves (SIZE_MAX: they do not fit). */
-    size_t (*workspace_size)(const attn_implementation *implementation, const attn_device *device, const attn_layer_problem *planned);
-    size_t (*prepared_size)(const attn_implementation *implementation, const attn_layer_problem *planned); /* NULL: nothing to prepare */
-    void (*prepare)(const attn_implementation *implementation, const attn_layer_problem *planned, const attn_layer_call *weights, void *prepared);
-    attn_status (*run)(const attn_implementation *implementation, attn_device *device, const attn_layer_problem *planned, const attn_layer_call *call);
+    const char *(*refuse)(const attn_implementation *implementation, const attn_device *device,
+                          const attn_layer_problem *problem, bool *hard);
+    /* Bytes, multiples of ATTN_WORKSPACE_ALIGNMENT; counted by the code that carves (SIZE_MAX: they do not fit). Asked only for problems with
+     * at least one item and one query. */
+    size_t (*workspace_size)(const attn_implementation *implementation, const attn_device *device,
+                             const attn_layer_problem *planned);
+    size_t (*prepared_size)(const attn_implementation *implementation,
+                            const attn_layer_problem *planned); /* NULL: nothing to prepare */
+    /* The weights are those of the call; prepared is aligned to ATTN_WORKSPACE_ALIGNMENT. */
+    void (*prepare)(const attn_implementation *implementation, const attn_layer_problem *planned,
+                    const attn_layer_call *weights, void *prepared);
+    attn_status (*run)(const attn_implementation *implementation, attn_device *device,
+                       const attn_layer_problem *planned, const attn_layer_call *call);
 };
 
 typedef struct attn_backend {

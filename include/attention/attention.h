@@ -22,7 +22,9 @@
  *
  * Conventions
  *   Strides are counted in elements, never in bytes; the last dimension is contiguous. A stride of 0 in
- *   an arguments structure stands for "dense, by this call's sizes".
+ *   an arguments structure stands for "dense": this call's size of the next dimension times that one's stride.
+ *   Rows may be further apart than they are long, not closer; items may lie anywhere, so that batch-major,
+ *   time-major and slices of a larger buffer all work. The stride of a dimension of one step is not looked at, negative ones are refused.
  *   Structures begin with struct_size. Start from their initialiser, then set fields by name: a program
  *   built against an older header keeps working with a newer library.
  *   Alignment: a pointer must be aligned to its element; more is never needed, except for a workspace and
@@ -72,21 +74,21 @@ extern "C" {
 /* What a call answers. Values are pinned: they never change, new ones are added at the end. */
 typedef enum attn_status {
     ATTN_OK = 0,
-    ATTN_ERROR_INVALID_ARGUMENT = 1,     /* NULL where not allowed, nothing asked for, a value that makes no sense */
-    ATTN_ERROR_SHAPE = 2,                /* a negative or mismatched size */
-    ATTN_ERROR_OVERFLOW = 3,             /* a product of sizes or strides does not fit */
-    ATTN_ERROR_ALIGNMENT = 4,            /* a pointer below the alignment it needs */
-    ATTN_ERROR_OVERLAP = 5,              /* an output overlaps an input, another output or the workspace */
-    ATTN_ERROR_WORKSPACE = 6,            /* the workspace is smaller than attn_plan_workspace_size */
-    ATTN_ERROR_RANGE = 7,                /* lengths or ranges that leave [0, T], sizes past the planned ones */
-    ATTN_ERROR_UNSUPPORTED = 8,          /* a dtype, value, flag or forced implementation that nothing here offers */
+    ATTN_ERROR_INVALID_ARGUMENT = 1, /* NULL where not allowed, nothing asked for, a value that makes no sense */
+    ATTN_ERROR_SHAPE = 2,            /* a negative or mismatched size */
+    ATTN_ERROR_OVERFLOW = 3,         /* a product of sizes or strides does not fit */
+    ATTN_ERROR_ALIGNMENT = 4,        /* a pointer below the alignment it needs */
+    ATTN_ERROR_OVERLAP = 5,          /* an output overlaps an input, another output or the workspace */
+    ATTN_ERROR_WORKSPACE = 6,        /* the workspace is smaller than attn_plan_workspace_size */
+    ATTN_ERROR_RANGE = 7,            /* lengths or ranges that leave [0, T], sizes past the planned ones */
+    ATTN_ERROR_UNSUPPORTED = 8,      /* a dtype, value, flag or forced implementation that nothing here offers */
     ATTN_ERROR_OUT_OF_MEMORY = 9,
-    ATTN_ERROR_IO = 10,                  /* reading or writing a file failed */
-    ATTN_ERROR_FORMAT = 11,              /* a file's content breaks its format */
-    ATTN_ERROR_MISMATCH = 12,            /* a file is sound, but does not hold what was expected */
-    ATTN_ERROR_NOT_FOUND = 13,           /* a name that the file does not have */
-    ATTN_ERROR_FORKED = 14,              /* an object that can't be used in a forked child */
-    ATTN_ERROR_INTERNAL = 15             /* a library below this one answered with an error */
+    ATTN_ERROR_IO = 10,        /* reading or writing a file failed */
+    ATTN_ERROR_FORMAT = 11,    /* a file's content breaks its format */
+    ATTN_ERROR_MISMATCH = 12,  /* a file is sound, but does not hold what was expected */
+    ATTN_ERROR_NOT_FOUND = 13, /* a name that the file does not have */
+    ATTN_ERROR_FORKED = 14,    /* an object that can't be used in a forked child */
+    ATTN_ERROR_INTERNAL = 15   /* a library below this one answered with an error */
 } attn_status;
 
 typedef enum attn_dtype { ATTN_FLOAT32 = 0, ATTN_FLOAT64 = 1 } attn_dtype;
@@ -129,8 +131,8 @@ typedef void (*attn_log)(void *user, const char *message);
 
 typedef struct attn_context_options {
     size_t struct_size;
-    uint64_t flags;                 /* ATTN_CONTEXT_*; an unknown bit is refused */
-    int threads;                    /* how many tasks a run is split over; 0: the processors this process may use */
+    uint64_t flags; /* ATTN_CONTEXT_*; an unknown bit is refused */
+    int threads;    /* how many tasks a run is split over, up to 4096; 0: the processors this process may use */
     attn_parallel_for parallel_for; /* the caller's threads; NULL: threads of the library's own */
     void *parallel_for_user;
     attn_allocate allocate; /* both or neither; NULL: malloc and free */
@@ -138,11 +140,18 @@ typedef struct attn_context_options {
     void *memory_user;
     attn_log log;
     void *log_user;
-    const char *implementation; /* force one: a name, or its leading fields such as "cpu:openblas"; NULL: ATTN_IMPL, else choose */
-    const char *isa;            /* the highest CPU instruction set to use: "scalar", "avx2", "avx512"; NULL: ATTN_CPU_ISA, else the best */
+    const char *
+        implementation; /* force one: a name, or its leading fields such as "cpu:openblas"; NULL: ATTN_IMPL, else choose */
+    const char *
+        isa; /* the highest CPU instruction set to use: "scalar", "avx2", "avx512"; one that the CPU lacks is refused; NULL: ATTN_CPU_ISA, else the best */
 } attn_context_options;
 
-#define ATTN_CONTEXT_OPTIONS_INIT {.struct_size = sizeof(attn_context_options)}
+#ifdef __cplusplus
+#define ATTN_CONTEXT_OPTIONS_INIT attn_context_options_init()
+#else
+#define ATTN_CONTEXT_OPTIONS_INIT                                                                                      \
+    { .struct_size = sizeof(attn_context_options) }
+#endif
 
 /* Makes a context. options may be NULL for the defaults.
  * The environment is read here and nowhere else: ATTN_IMPL and ATTN_CPU_ISA stand in for the options of the same
@@ -249,7 +258,12 @@ typedef struct attn_layer_desc {
     int64_t units;          /* U >= 0; 0: no w_c and no output */
 } attn_layer_desc;
 
-#define ATTN_LAYER_DESC_INIT {.struct_size = sizeof(attn_layer_desc), .queries = ATTN_LAST_STEP}
+#ifdef __cplusplus
+#define ATTN_LAYER_DESC_INIT attn_layer_desc_init()
+#else
+#define ATTN_LAYER_DESC_INIT                                                                                           \
+    { .struct_size = sizeof(attn_layer_desc), .queries = ATTN_LAST_STEP }
+#endif
 
 typedef struct attn_layer_weights {
     size_t struct_size;
@@ -260,7 +274,12 @@ typedef struct attn_layer_weights {
     const void *w_c;
 } attn_layer_weights;
 
-#define ATTN_LAYER_WEIGHTS_INIT {.struct_size = sizeof(attn_layer_weights)}
+#ifdef __cplusplus
+#define ATTN_LAYER_WEIGHTS_INIT attn_layer_weights_init()
+#else
+#define ATTN_LAYER_WEIGHTS_INIT                                                                                        \
+    { .struct_size = sizeof(attn_layer_weights) }
+#endif
 
 typedef struct attn_layer_forward_args {
     size_t struct_size;
@@ -268,27 +287,27 @@ typedef struct attn_layer_forward_args {
     int64_t timesteps; /* of this run; ATTN_PLANNED */
     int64_t queries;   /* of this run; ATTN_PLANNED */
     const void *h;
-    int64_t h_batch_stride; /* dense: T D */
+    int64_t h_batch_stride; /* dense: T rows */
     int64_t h_time_stride;  /* dense: D */
     const void *query;
-    int64_t query_batch_stride; /* dense: Tq Dq */
+    int64_t query_batch_stride; /* dense: Tq rows */
     int64_t query_row_stride;   /* dense: Dq */
     const int32_t *starts;      /* NULL: 0 */
     const int32_t *lengths;     /* NULL: T - start */
     const uint8_t *mask;        /* NULL: all attended */
-    int64_t mask_batch_stride;  /* dense: T, or Tq T when mask_query_stride is set */
-    int64_t mask_query_stride;  /* 0: one mask (B, T) for all queries; a stride of T and more: (B, Tq, T) */
+    int64_t mask_batch_stride;  /* dense: one mask of T steps, or Tq of them when mask_query_stride is set */
+    int64_t mask_query_stride;  /* 0: one mask (B, T) for all queries; else the mask is (B, Tq, T) */
     int64_t mask_time_stride;   /* dense: 1 */
     attn_layer_weights weights;
     const void *prepared; /* from attn_layer_prepare of this plan; weights are then not read and may be NULL */
     void *output;
-    int64_t output_batch_stride; /* dense: Tq U */
+    int64_t output_batch_stride; /* dense: Tq rows */
     int64_t output_row_stride;   /* dense: U */
     void *context;
-    int64_t context_batch_stride; /* dense: Tq D */
+    int64_t context_batch_stride; /* dense: Tq rows */
     int64_t context_row_stride;   /* dense: D */
     void *attention_weights;
-    int64_t attention_weights_batch_stride; /* dense: Tq T */
+    int64_t attention_weights_batch_stride; /* dense: Tq rows */
     int64_t attention_weights_row_stride;   /* dense: T */
     void *lse;
     int64_t lse_batch_stride; /* dense: Tq; rows are contiguous */
@@ -296,9 +315,15 @@ typedef struct attn_layer_forward_args {
     size_t workspace_size;
 } attn_layer_forward_args;
 
-#define ATTN_LAYER_FORWARD_ARGS_INIT                                                                              \
-    {.struct_size = sizeof(attn_layer_forward_args), .batch = ATTN_PLANNED, .timesteps = ATTN_PLANNED,            \
-     .queries = ATTN_PLANNED, .weights = ATTN_LAYER_WEIGHTS_INIT}
+#ifdef __cplusplus
+#define ATTN_LAYER_FORWARD_ARGS_INIT attn_layer_forward_args_init()
+#else
+#define ATTN_LAYER_FORWARD_ARGS_INIT                                                                                   \
+    {                                                                                                                  \
+        .struct_size = sizeof(attn_layer_forward_args), .batch = ATTN_PLANNED, .timesteps = ATTN_PLANNED,              \
+        .queries = ATTN_PLANNED, .weights = ATTN_LAYER_WEIGHTS_INIT                                                    \
+    }
+#endif
 
 /* Plans the forward pass of the layer: validates the descriptor and chooses the implementation.
  * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_SHAPE, ATTN_ERROR_OVERFLOW, ATTN_ERROR_UNSUPPORTED (the message names the
@@ -307,18 +332,51 @@ ATTN_API attn_status attn_layer_forward_plan(attn_context *context, const attn_l
 
 /* Calls explain once for each implementation of the operation, with what attn_layer_forward_plan would make of it.
  * Answers what planning would answer, ATTN_ERROR_UNSUPPORTED included. */
-ATTN_API attn_status attn_layer_forward_explain(attn_context *context, const attn_layer_desc *desc, attn_explain explain, void *user);
+ATTN_API attn_status attn_layer_forward_explain(attn_context *context, const attn_layer_desc *desc,
+                                                attn_explain explain, void *user);
 
 /* Writes the weights in the layout that the plan's implementation reads fastest: worth it when they serve many runs.
  * prepared must hold attn_plan_prepared_size bytes and may be moved in memory (to the same alignment), or shared by threads; it serves
  * this plan and any with the same implementation and weight shapes, in this process. The results are the same bits.
+ * Where that size is 0, nothing is written, and runs take the weights and a NULL prepared.
  * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_ALIGNMENT, ATTN_ERROR_WORKSPACE (size too small), ATTN_ERROR_OVERLAP. */
-ATTN_API attn_status attn_layer_prepare(const attn_plan *plan, const attn_layer_weights *weights, void *prepared, size_t size);
+ATTN_API attn_status attn_layer_prepare(const attn_plan *plan, const attn_layer_weights *weights, void *prepared,
+                                        size_t size);
 
 /* Computes. See the formula and the table above; a pointer to a tensor without elements may be NULL.
  * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_SHAPE, ATTN_ERROR_OVERFLOW, ATTN_ERROR_ALIGNMENT, ATTN_ERROR_OVERLAP,
  * ATTN_ERROR_WORKSPACE, ATTN_ERROR_RANGE, ATTN_ERROR_UNSUPPORTED. */
 ATTN_API attn_status attn_layer_forward(const attn_plan *plan, const attn_layer_forward_args *args);
+
+/* The initialisers for C++, which has no designated ones before C++20. */
+#ifdef __cplusplus
+static inline attn_context_options attn_context_options_init() {
+    attn_context_options options = attn_context_options();
+    options.struct_size = sizeof options;
+    return options;
+}
+
+static inline attn_layer_desc attn_layer_desc_init() {
+    attn_layer_desc desc = attn_layer_desc();
+    desc.struct_size = sizeof desc;
+    desc.queries = ATTN_LAST_STEP;
+    return desc;
+}
+
+static inline attn_layer_weights attn_layer_weights_init() {
+    attn_layer_weights weights = attn_layer_weights();
+    weights.struct_size = sizeof weights;
+    return weights;
+}
+
+static inline attn_layer_forward_args attn_layer_forward_args_init() {
+    attn_layer_forward_args args = attn_layer_forward_args();
+    args.struct_size = sizeof args;
+    args.batch = args.timesteps = args.queries = ATTN_PLANNED;
+    args.weights = attn_layer_weights_init();
+    return args;
+}
+#endif
 
 #ifdef __cplusplus
 }
