@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attention-check: runs the cases of a file through every implementation of the library. */
+#include "tools/attention-check/case_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: attention-check layer FILE.safetensors [--impl NAME] [--isa ISA] [--threads N] [--verbose]\n"
+    "\n"
+    "Runs every case of the file through every implementation of the attention layer that this machine can run, each\n"
+    "one forced, in float32 and float64, and compares the results with the file's by their error bounds.\n"
+    "Prints a line for each failure and each implementation skipped, and ends with 'N passed, M failed', which counts\n"
+    "cases times implementations. The exit status is 0 when something ran and all of it passed, 1 when not, 2 for a\n"
+    "wrong command line.\n"
+    "\n"
+    "  --impl NAME   only the implementations whose name is or begins with NAME's fields, such as cpu:avx2\n"
+    "  --isa ISA     use no CPU instruction set above ISA: scalar, avx2, avx512\n"
+    "  --threads N   threads of a run (default: those of the machine)\n"
+    "  --verbose     a line for each comparison that passed, too\n"
+    "  --version     the version of the library\n";
+
+enum { IMPLEMENTATIONS = 64 };
+
+typedef struct settings {
+    const char *path, *implementation, *isa;
+    int threads;
+    bool verbose;
+} settings;
+
+/* An implementation's own context, made when first needed: loading a BLAS takes time. */
+typedef struct forced {
+    const char *name;
+    attn_context *context;
+    char refusal[256]; /* why the last case that it refused was */
+    size_t refused;
+} forced;
+
+typedef struct checker {
+    const settings *settings;
+    attn_context *context; /* unforced, to list implementations */
+    forced forced[IMPLEMENTATIONS];
+    size_t forced_count, passed, failed;
+} checker;
+
+static void fail(checker *check, const char *name, const char *reason) {
+    printf("FAIL %s: %s\n", name, reason);
+    check->failed++;
+}
+
+static attn_status make_context(const settings *s, const char *implementation, attn_context **context) {
+    attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+    options.threads = s->threads;
+    options.isa = s->isa;
+    options.implementation = implementation;
+    return attn_context_create(&options, context);
+}
+
+static bool wanted(const settings *s, const char *name) {
+    if (!s->implementation) return true;
+    const size_t length = strlen(s->implementation);
+    return !strncmp(name, s->implementation, length) && (!name[length] || name[length] == ':');
+}
+
+static forced *find_forced(checker *check, const char *name) {
+    for (size_t i = 0; i < check->forced_count; i++)
+        if (!strcmp(check->forced[i].name, name)) return &check->forced[i];
+    if (check->forced_count == IMPLEMENTATIONS) return NULL;
+    forced *f = &check->forced[check->forced_count++];
+    f->name = name;
+    return f;
+}
+
+static void run_forced(checker *check, const char *name, const char *implementation, kit_problem *problem,
+                       unsigned outputs, size_t *usable) {
+    forced *f = find_forced(check, implementation);
+    if (!f || (!f->context && make_context(check->settings, implementation, &f->context) != ATTN_OK)) {
+        fail(check, name, f ? attn_last_error_message() : "too many implementations");
+        return;
+    }
+    attn_plan *plan;
+    attn_status status = attn_layer_forward_plan(f->context, &problem->desc, &plan);
+    if (status == ATTN_ERROR_UNSUPPORTED) {
+        snprintf(f->refusal, sizeof f->refusal, "%s", attn_last_error_message());
+        f->refused++;
+        return;
+    }
+    ++*usable;
+    char line[512];
+    if (status == ATTN_OK && strcmp(attn_plan_implementation(plan), implementation)) {
+        snprintf(line, sizeof line, "%s: the plan runs %s", implementation, attn_plan_implementation(plan));
+        fail(check, name, line);
+    } else if (status != ATTN_OK || (status = kit_problem_run(problem, plan, outputs)) != ATTN_OK) {
+        snprintf(line, sizeof line, "%s: %s: %s", implementation, attn_status_string(status),
+                 attn_last_error_message());
+        fail(check, name, line);
+    } else {
+        const kit_verdict verdict = kit_problem_check(problem);
+        snprintf(line, sizeof line, "%s: error/gate %.3g: %s", implementation, verdict.error, verdict.where);
+        if (!(verdict.error <= 1))
+            fail(check, name, line);
+        else if (++check->passed, check->settings->verbose)
+            printf("pass %s: %s\n", name, line);
+    }
+    if (plan) attn_plan_destroy(plan);
+}
+
+static void check_case(checker *check, const attn_weights_file *file, file_case *c) {
+    const char *names[IMPLEMENTATIONS];
+    for (int dtype = ATTN_FLOAT32; dtype <= ATTN_FLOAT64; dtype++) {
+        char error[512];
+        kit_problem *problem = file_case_problem(file, c, (attn_dtype)dtype, error, sizeof error);
+        if (!problem) {
+            fail(check, c->name, error);
+            return;
+        }
+        if (dtype == ATTN_FLOAT32 && !c->fits_float32) {
+            printf("skip %s: f32: its inputs are not exact in float32\n", c->name);
+            kit_problem_free(problem);
+            continue;
+        }
+        const unsigned outputs = KIT_CONTEXT | KIT_WEIGHTS | (c->tensors[TENSOR_LSE] ? KIT_LSE : 0u);
+        const size_t count =
+            kit_implementations(check->context, c->spec.score, (attn_dtype)dtype, names, IMPLEMENTATIONS);
+        size_t usable = 0, asked = 0;
+        for (size_t i = 0; i < count; i++) {
+            if (!wanted(check->settings, names[i])) continue;
+            asked++;
+            run_forced(check, c->name, names[i], problem, outputs, &usable);
+        }
+        if (!usable && (asked || !check->settings->implementation)) {
+            snprintf(error, sizeof error, "no implementation can run it in %s", kit_dtype_name((attn_dtype)dtype));
+            fail(check, c->name, error);
+        }
+        kit_problem_free(problem);
+    }
+}
+
+static void check_file(checker *check, const attn_weights_file *file) {
+    case_list list;
+    if (!case_list_open(file, &list)) {
+        fail(check, check->settings->path, "out of memory");
+        return;
+    }
+    char error[512];
+    file_case c;
+    for (int found; (found = case_list_next(&list, &c, error, sizeof error)) != 0; free(c.name)) {
+        if (found < 0)
+            fail(check, c.name ? c.name : "?", error);
+        else
+            check_case(check, file, &c);
+    }
+    case_list_close(&list);
+}
+
+static int finish(checker *check) {
+    if (!check->passed && !check->failed) fail(check, check->settings->path, "no case ran");
+    for (size_t i = 0; i < check->forced_count; i++) {
+        const forced *f = &check->forced[i];
+        if (f->refused) printf("skip %s: %zu cases, the last: %s\n", f->name, f->refused, f->refusal);
+        attn_context_destroy(f->context);
+    }
+    printf("%zu passed, %zu failed\n", check->passed, check->failed);
+    return check->failed ? 1 : 0;
+}
+
+static int check_layer(const settings *s) {
+    checker check = {.settings = s};
+    attn_weights_file *file = NULL;
+    if (make_context(s, NULL, &check.context) != ATTN_OK || attn_weights_open(s->path, 0, &file) != ATTN_OK)
+        fail(&check, s->path, attn_last_error_message());
+    else
+        check_file(&check, file);
+    attn_weights_close(file);
+    const int status = finish(&check);
+    attn_context_destroy(check.context);
+    return status;
+}
+
+static int wrong(const char *what, const char *which) {
+    fprintf(stderr, "attention-check: %s%s%s\n%s", what, which ? " " : "", which ? which : "", usage);
+    return 2;
+}
+
+static bool parse_threads(const char *text, int *threads) {
+    char *end;
+    errno = 0;
+    const long value = strtol(text, &end, 10);
+    if (errno || end == text || *end || value < 1 || value > 4096) return false;
+    *threads = (int)value;
+    return true;
+}
+
+int main(int argc, char **argv) {
+    settings s = {0};
+    const char *words[2] = {0};
+    int count = 0;
+    for (int i = 1; i < argc; i++) {
+        const char *argument = argv[i], **value = NULL, *threads = NULL;
+        if (!strcmp(argument, "--help")) return fputs(usage, stdout), 0;
+        if (!strcmp(argument, "--version")) return printf("attention-check %s\n", attn_version()), 0;
+        if (!strcmp(argument, "--verbose")) {
+            s.verbose = true;
+            continue;
+        }
+        if (!strcmp(argument, "--impl")) value = &s.implementation;
+        if (!strcmp(argument, "--isa")) value = &s.isa;
+        if (!strcmp(argument, "--threads")) value = &threads;
+        if (value) {
+            if (++i == argc) return wrong("no value for", argument);
+            *value = argv[i];
+            if (threads && !parse_threads(threads, &s.threads))
+                return wrong("--threads wants a number from 1 to 4096, not", threads);
+            continue;
+        }
+        if (argument[0] == '-' || count == 2)
+            return wrong(argument[0] == '-' ? "unknown option" : "too many arguments:", argument);
+        words[count++] = argument;
+    }
+    if (count < 2) return wrong("wanted an operation and a file", NULL);
+    if (strcmp(words[0], "layer")) return wrong("unknown operation", words[0]);
+    s.path = words[1];
+    return check_layer(&s);
+}
