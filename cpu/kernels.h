@@ -39,12 +39,12 @@ typedef struct attn_kernels_real {
      * scores (queries, scores_stride) where scores is not NULL (hidden rows: -inf). */
     void (*dot_rows)(const attn_rows *rows, const void *q, size_t q_stride, size_t queries, const attn_partial *partial, void *scores,
                      ptrdiff_t scores_stride);
-    /* The same for the additive score: qw (queries, qw_stride) = query W1, w2 packed by pack_w2, v padded like a row of it. scratch: additive_scratch bytes. */
-    void (*additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries, const void *w2_packed, const void *v, size_t score_width,
+    /* The same for the additive score: qw (queries, qw_stride) = query W1; W2 and v packed by pack_additive. scratch: additive_scratch bytes. */
+    void (*additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries, const void *packed, size_t score_width,
                           const attn_partial *partial, void *scores, ptrdiff_t scores_stride, void *scratch);
-    size_t (*packed_w2_size)(size_t features, size_t score_width); /* bytes */
-    void (*pack_w2)(size_t features, size_t score_width, const void *w2, void *packed);
-    size_t (*additive_scratch)(size_t features, size_t score_width); /* bytes */
+    size_t (*packed_additive_size)(size_t features, size_t score_width); /* bytes */
+    void (*pack_additive)(size_t features, size_t score_width, const void *w2, const void *v, void *packed);
+    size_t (*additive_scratch)(size_t features, size_t score_width); /* bytes, whatever the number of rows and queries */
     /* into <- into merged with from, for each query. */
     void (*merge)(const attn_partial *into, const attn_partial *from, size_t queries, size_t features);
     /* context / sum in place (0 where nothing was attended), log-sum-exp to lse where not NULL. */

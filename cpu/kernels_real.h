@@ -7,9 +7,13 @@
 #include "cpu/kernel_dot.h"
 #include "cpu/kernel_rows.h"
 
+#include "cpu/kernel_gemm.h"
+
 /* clang-format off */
 #undef KERNELS
 #define KERNELS(suffix) {                     \
+        .gemm = gemm_##suffix,                \
+        .gemm_nt = gemm_nt_##suffix,          \
         .dot_rows = dot_rows_##suffix,        \
         .merge = merge_##suffix,              \
         .finish = finish_##suffix,            \

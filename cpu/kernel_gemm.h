@@ -1,0 +1,191 @@
+/* Products of small matrices, read where they lie. A template, see vec_names.h.
+ *
+ * C = A B goes by tiles of a few rows by a few vectors of columns whose sums stay in registers; a row of B is loaded once for all rows of
+ * the tile. Every element of C is one chain of fused multiply-adds over k, broken every GEMM_DEPTH steps, whatever the tile: a
+ * row's bits depend on nothing but its own operands. Few rows make wide tiles, so that there are sums enough to hide an addition's latency.
+ *
+ * C = A B^T sums the lanes of k in one register for each element, then VEC_LANES registers at once (v_sum_each). */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#undef GEMM_ROWS
+#if VEC_BITS == 512
+#define GEMM_ROWS 8 /* by 3 vectors: 24 sums in 32 registers */
+#else
+#define GEMM_ROWS 4 /* by 3 vectors: 12 sums in 16 registers */
+#endif
+#undef GEMM_WIDE
+#define GEMM_WIDE 8 /* the most vectors of any tile */
+#undef GEMM_DEPTH
+#define GEMM_DEPTH 256 /* bounds the rounding error of a chain, and a panel of B by the first cache */
+
+typedef struct NAMED(gemm_operands) {
+    const real *a, *b;
+    real *c;
+    ptrdiff_t lda, ldb, ldc;
+    size_t k, tail; /* tail: lanes of the tile's last vector */
+    bool accumulate;
+} NAMED(gemm_operands);
+
+static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_t rows, size_t vectors) {
+    vec sum[GEMM_ROWS][GEMM_WIDE];
+    const size_t last = vectors - 1, tail = g->tail;
+    const real *b = g->b;
+    UNROLL for (size_t r = 0; r < rows; r++) { UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_zero(); }
+    for (size_t k = 0; k < g->k; k++, b += g->ldb) {
+        vec row[GEMM_WIDE];
+        UNROLL for (size_t j = 0; j < last; j++) row[j] = v_load(b + j * VEC_LANES);
+        row[last] = v_load_n(b + last * VEC_LANES, tail);
+        UNROLL for (size_t r = 0; r < rows; r++) {
+            vec x = v_set1(g->a[(ptrdiff_t)r * g->lda + (ptrdiff_t)k]);
+            UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_fma(x, row[j], sum[r][j]);
+        }
+    }
+    UNROLL for (size_t r = 0; r < rows; r++) {
+        real *c = g->c + (ptrdiff_t)r * g->ldc;
+        if (g->accumulate) {
+            UNROLL for (size_t j = 0; j < last; j++) sum[r][j] = v_add(v_load(c + j * VEC_LANES), sum[r][j]);
+            sum[r][last] = v_add(v_load_n(c + last * VEC_LANES, tail), sum[r][last]);
+        }
+        UNROLL for (size_t j = 0; j < last; j++) v_store(c + j * VEC_LANES, sum[r][j]);
+        v_store_n(c + last * VEC_LANES, sum[r][last], tail);
+    }
+}
+
+/* One function a tile, so that its sizes are constants. */
+#undef GEMM_TILE
+#define GEMM_TILE(rows, vectors)                                                                                       \
+    static void NAMED(gemm_##rows##x##vectors)(const NAMED(gemm_operands) * g) { NAMED(gemm_tile)(g, rows, vectors); }
+GEMM_TILE(1, 1)
+GEMM_TILE(1, 2)
+GEMM_TILE(1, 3)
+GEMM_TILE(1, 4)
+GEMM_TILE(1, 5)
+GEMM_TILE(1, 6)
+GEMM_TILE(1, 7)
+GEMM_TILE(1, 8)
+GEMM_TILE(2, 1)
+GEMM_TILE(2, 2)
+GEMM_TILE(2, 3)
+GEMM_TILE(2, 4)
+GEMM_TILE(4, 1)
+GEMM_TILE(4, 2)
+GEMM_TILE(4, 3)
+#if VEC_BITS == 512
+GEMM_TILE(8, 1)
+GEMM_TILE(8, 2)
+GEMM_TILE(8, 3)
+#endif
+
+typedef struct NAMED(gemm_shape) {
+    size_t rows, widest; /* vectors */
+    void (*tile[GEMM_WIDE])(const NAMED(gemm_operands) *);
+} NAMED(gemm_shape);
+
+/* From the tallest on; each takes the rows that the ones before left. */
+static const NAMED(gemm_shape) NAMED(gemm_shapes)[] = {
+#if VEC_BITS == 512
+    {8, 3, {NAMED(gemm_8x1), NAMED(gemm_8x2), NAMED(gemm_8x3)}},
+#endif
+    {4, 3, {NAMED(gemm_4x1), NAMED(gemm_4x2), NAMED(gemm_4x3)}},
+    {2, 4, {NAMED(gemm_2x1), NAMED(gemm_2x2), NAMED(gemm_2x3), NAMED(gemm_2x4)}},
+    {1,
+     8,
+     {NAMED(gemm_1x1), NAMED(gemm_1x2), NAMED(gemm_1x3), NAMED(gemm_1x4), NAMED(gemm_1x5), NAMED(gemm_1x6),
+      NAMED(gemm_1x7), NAMED(gemm_1x8)}},
+};
+
+/* A multiple of shape->rows rows, panel of columns by panel; the panels are as equal in width as whole vectors allow. */
+static void NAMED(gemm_panels)(const NAMED(gemm_shape) * shape, NAMED(gemm_operands) g, size_t m, size_t n) {
+    const real *a = g.a;
+    real *c = g.c;
+    for (size_t left = (n + VEC_LANES - 1) / VEC_LANES; left > 0;) {
+        size_t panels = (left + shape->widest - 1) / shape->widest, vectors = (left + panels - 1) / panels;
+        size_t columns = vectors * VEC_LANES < n ? vectors * VEC_LANES : n;
+        g.tail = columns - (vectors - 1) * VEC_LANES;
+        for (size_t i = 0; i < m; i += shape->rows) {
+            g.a = a + (ptrdiff_t)i * g.lda;
+            g.c = c + (ptrdiff_t)i * g.ldc;
+            shape->tile[vectors - 1](&g);
+        }
+        g.b += columns;
+        c += columns;
+        n -= columns;
+        left -= vectors;
+    }
+}
+
+static void NAMED(gemm)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
+                        void *c, ptrdiff_t ldc, int accumulate, int with_tanh) {
+    const NAMED(gemm_shape) *shape = NAMED(gemm_shapes);
+    for (size_t i = 0; i < m; shape++) {
+        size_t rows = (m - i) / shape->rows * shape->rows;
+        if (rows == 0) continue;
+        real *to = (real *)c + (ptrdiff_t)i * ldc;
+        for (size_t done = 0; done < k; done += GEMM_DEPTH) {
+            NAMED(gemm_operands)
+            g = {.a = (const real *)a + (ptrdiff_t)i * lda + done,
+                 .b = (const real *)b + (ptrdiff_t)done * ldb,
+                 .c = to,
+                 .lda = lda,
+                 .ldb = ldb,
+                 .ldc = ldc,
+                 .k = k - done < GEMM_DEPTH ? k - done : GEMM_DEPTH,
+                 .accumulate = accumulate || done > 0};
+            NAMED(gemm_panels)(shape, g, rows, n);
+        }
+        if (with_tanh) {
+            for (size_t r = 0; r < rows; r++) NAMED(tanh_row)(to + (ptrdiff_t)r * ldc, to + (ptrdiff_t)r * ldc, n);
+        }
+        i += rows;
+    }
+}
+
+/* The tile's elements fill groups of VEC_LANES sums, row after row. */
+#undef GEMM_NT_SUMS
+#define GEMM_NT_SUMS (VEC_LANES < 8 ? 8 : VEC_LANES)
+
+static ALWAYS_INLINE void NAMED(gemm_nt_tile)(size_t rows, size_t columns, size_t k, const real *a, ptrdiff_t lda,
+                                              const real *const *b, real *c, ptrdiff_t ldc, size_t kept) {
+    vec sum[GEMM_NT_SUMS];
+    UNROLL for (size_t i = 0; i < rows * columns; i++) sum[i] = v_zero();
+    for (size_t done = 0; done < k; done += VEC_LANES) {
+        size_t n = k - done;
+        if (n > VEC_LANES) n = VEC_LANES;
+        vec x[GEMM_NT_SUMS];
+        UNROLL for (size_t r = 0; r < rows; r++) x[r] = v_load_n(a + (ptrdiff_t)r * lda + done, n);
+        UNROLL for (size_t j = 0; j < columns; j++) {
+            vec y = v_load_n(b[j] + done, n);
+            UNROLL for (size_t r = 0; r < rows; r++) sum[r * columns + j] = v_fma(x[r], y, sum[r * columns + j]);
+        }
+    }
+    real element[GEMM_NT_SUMS];
+    UNROLL for (size_t i = 0; i < rows * columns; i += VEC_LANES) v_store(element + i, v_sum_each(sum + i));
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t j = 0; j < kept; j++) c[(ptrdiff_t)r * ldc + (ptrdiff_t)j] = element[r * columns + j];
+    }
+}
+
+/* Columns past the end repeat the last one and are dropped. */
+#undef GEMM_NT_PANELS
+#define GEMM_NT_PANELS(rows)                                                                                           \
+    static void NAMED(gemm_nt_##rows)(size_t n, size_t k, const real *a, ptrdiff_t lda, const real *b, ptrdiff_t ldb,  \
+                                      real *c, ptrdiff_t ldc) {                                                        \
+        enum { columns = GEMM_NT_SUMS / rows };                                                                        \
+        for (size_t j = 0; j < n; j += columns) {                                                                      \
+            const real *row[columns];                                                                                  \
+            for (size_t i = 0; i < columns; i++) row[i] = b + (ptrdiff_t)(j + i < n ? j + i : n - 1) * ldb;            \
+            NAMED(gemm_nt_tile)(rows, columns, k, a, lda, row, c + j, ldc, n - j < columns ? n - j : columns);         \
+        }                                                                                                              \
+    }
+GEMM_NT_PANELS(1)
+GEMM_NT_PANELS(4)
+
+static void NAMED(gemm_nt)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
+                           void *c, ptrdiff_t ldc) {
+    const real *from = a;
+    real *to = c;
+    size_t i = 0;
+    for (; i + 4 <= m; i += 4)
+        NAMED(gemm_nt_4)(n, k, from + (ptrdiff_t)i * lda, lda, b, ldb, to + (ptrdiff_t)i * ldc, ldc);
+    for (; i < m; i++) NAMED(gemm_nt_1)(n, k, from + (ptrdiff_t)i * lda, lda, b, ldb, to + (ptrdiff_t)i * ldc, ldc);
+}
