@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU backend: opens and closes its device and lists its implementations. */
+#include "cpu/composition.h"
 #include "cpu/device.h"
 
 static attn_status choose_isa(attn_device *device, const char **message) {
@@ -51,6 +52,7 @@ static const struct {
     const attn_implementation *list;
     const size_t *count;
 } parts[] = {
+    {attn_composition_implementations, &attn_composition_implementations_count},
     {NULL, NULL},
 };
 

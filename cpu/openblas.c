@@ -232,10 +232,10 @@ void attn_openblas_gemv(const attn_openblas *blas, attn_dtype dtype, size_t m, s
 }
 
 void attn_openblas_gemv_t(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
-                          const void *x, void *y) {
+                          const void *x, void *y, bool accumulate) {
     const size_t size = size_of(dtype);
     const attn_tile tile = cut_vector(m, n, size);
-    memset(y, 0, n * size);
+    if (!accumulate) memset(y, 0, n * size);
     for (size_t j = 0; j < n; j += tile.n)
         for (size_t i = 0; i < m; i += tile.m)
             multiply_vector(blas, dtype, TRANS, least(tile.m, m - i), least(tile.n, n - j), at(a, lda, i, j, size), lda,

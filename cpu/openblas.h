@@ -56,6 +56,6 @@ void attn_openblas_gemv(const attn_openblas *blas, attn_dtype dtype, size_t m, s
                         const void *x, void *y);
 /* y (n) = x (m) A (m, n) */
 void attn_openblas_gemv_t(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
-                          const void *x, void *y);
+                          const void *x, void *y, bool accumulate);
 
 #endif
