@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the attention layer through libattention and through other software, in turn and on the same inputs, and compares the times.
+
+Every software runs in a process of its own, driven over pipes (protocol.py). In each round each contestant is timed over one
+batch of calls while all others wait, so that a drift of the machine hits all alike. A contestant whose output is further from a
+float64 computation than docs/numerics.md allows gets no time. Times are of one call, warm: the minimum and the median over
+the rounds. A ratio is the median of a peer over the median of libattention, the fastest variant of each: above 1, libattention is faster.
+"""
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+OURS = "libattention"
+PEERS = {"keras": "Keras", "torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+SCORES = ("luong", "bahdanau")
+DIRECTIONS = ("forward",)
+WORKLOADS = {  # batch, timesteps, features, units
+    "imdb": (64, 500, 100, 128),
+    "imdb_one": (1, 500, 100, 128),
+    "imdb_stream": (1024, 500, 100, 128),
+    "add_two_numbers": (64, 20, 100, 128),
+    "find_max": (32, 10, 128, 128),
+    "long": (4, 8192, 128, 128),
+    "wide": (16, 256, 1024, 128),
+}
+LEAST_ROUNDS = 5
+
+
+class Worker:
+    """A software in its process."""
+
+    def __init__(self, command, threads):
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), CUDA_VISIBLE_DEVICES="")
+        self.log = tempfile.TemporaryFile("w+", errors="replace")
+        self.process = subprocess.Popen([*command, str(threads)], cwd=HERE, env=environment, text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=self.log)
+        hello = self.answer()
+        self.software, self.version = hello["software"], hello["version"]
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.log.seek(0)
+            raise SystemExit(f"{' '.join(self.process.args)} ended:\n{self.log.read()[-2000:]}")
+        return json.loads(line)
+
+    def ask(self, *words):
+        print(*words, file=self.process.stdin, flush=True)
+        answer = self.answer()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Contestant:
+    """One variant of a software on one case."""
+
+    def __init__(self, worker, index, variant, error_over_gate):
+        self.worker, self.index = worker, index
+        self.row = {"software": worker.software, "variant": variant, "error_over_gate": error_over_gate}
+        self.times = []
+
+    def time_batch(self, warm_seconds, count):
+        return self.worker.ask("time", self.index, warm_seconds, count)["seconds"] / count
+
+    def calibrate(self, options):
+        self.count = 1
+        for _ in range(2):  # the first estimate may have met a cold start
+            seconds = self.time_batch(options.warm_ms / 1e3, self.count)
+            self.count = max(1, round(options.batch_ms / 1e3 / seconds))
+
+    def summary(self):
+        quartiles = statistics.quantiles(self.times, n=4)
+        return {**self.row, "minimum": min(self.times), "median": statistics.median(self.times),
+                "spread": (quartiles[2] - quartiles[0]) / statistics.median(self.times), "rounds": len(self.times), "calls": self.count}
+
+
+def progress(text):
+    if sys.stderr.isatty():
+        print("\r\033[K" + text, end="", file=sys.stderr, flush=True)
+
+
+def check_variants(worker, case, directory, reference, expected):
+    """The contestants of a worker, and the rows of those which may not be timed."""
+    try:
+        variants = worker.ask("case", *case, directory)["variants"]
+    except RuntimeError as error:
+        return [], [{"software": worker.software, "variant": "", "failure": str(error)}]
+    contestants, failures = [], []
+    file = os.path.join(directory, "output.f32")
+    for index, variant in enumerate(variants):
+        try:
+            worker.ask("output", index, file)
+            error = reference.error_over_bound(file, *expected)
+            if error <= 1:
+                contestants.append(Contestant(worker, index, variant, error))
+                continue
+            failure = f"wrong result: {error:.3g} times its bound"
+        except RuntimeError as refusal:
+            failure = str(refusal)
+        failures.append({"software": worker.software, "variant": variant, "failure": failure})
+    return contestants, failures
+
+
+def time_rounds(contestants, options, label):
+    """Each contestant in turn, the first one another in every round."""
+    deadline = time.monotonic() + options.seconds
+    for round_number in range(options.rounds):
+        if round_number >= LEAST_ROUNDS and time.monotonic() > deadline:
+            break
+        progress(f"{label}: round {round_number + 1} of {options.rounds}")
+        first = round_number % len(contestants)
+        for contestant in contestants[first:] + contestants[:first]:
+            time.sleep(options.pause_ms / 1e3)  # idle threads of the one before may still spin
+            contestant.times.append(contestant.time_batch(options.warm_ms / 1e3, contestant.count))
+
+
+def run_case(workers, name, shape, score, direction, options):
+    import reference  # needs numpy, --help does not
+    from protocol import Case
+    case = Case(score, direction, *shape)
+    label = f"{name} {score} {direction}"
+    with tempfile.TemporaryDirectory() as directory:
+        progress(label + ": inputs and the float64 result")
+        tensors = reference.make_inputs(case, options.seed)
+        reference.write_inputs(tensors, directory)
+        expected = reference.expected(case, tensors)
+        del tensors
+        contestants, rows = [], []
+        for worker in workers:
+            progress(f"{label}: {worker.software} compiles")
+            good, bad = check_variants(worker, case, directory, reference, expected)
+            contestants += good
+            rows += bad
+    for contestant in contestants:
+        contestant.calibrate(options)
+    if contestants:
+        time_rounds(contestants, options, label)
+    progress("")
+    return {"workload": name, **case._asdict(), "dtype": "float32", "threads": options.threads,
+            "contestants": [contestant.summary() for contestant in contestants] + rows}
+
+
+def fastest(row, software):
+    timed = [c for c in row["contestants"] if c["software"] == software and "median" in c]
+    return min(timed, key=lambda c: c["median"], default=None)
+
+
+def duration(seconds):
+    return f"{seconds * 1e6:.1f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
+
+
+def detail_lines(row):
+    yield "{workload}, {score}, {direction}: B={batch} T={timesteps} D={features} U={units}, {dtype}, {threads} threads".format(**row)
+    yield f"  {'software':13} {'variant':42} {'minimum':>10} {'median':>10} {'spread':>7} {'/ ours':>8} {'error/gate':>10}"
+    ours = fastest(row, OURS)
+    for c in row["contestants"]:
+        if "failure" in c:
+            yield f"  {c['software']:13} {c['variant']:42} {c['failure']}"
+            continue
+        ratio = f"{c['median'] / ours['median']:.2f}x" if ours else "-"
+        yield (f"  {c['software']:13} {c['variant']:42} {duration(c['minimum']):>10} {duration(c['median']):>10} "
+               f"{c['spread']:7.1%} {ratio:>8} {c['error_over_gate']:10.2g}")
+
+
+def side_by_side_lines(rows):
+    yield f"{'':37} {OURS:>12}" + "".join(f" {name:>21}" for name in PEERS.values())
+    for row in rows:
+        ours = fastest(row, OURS)
+        line = f"{row['workload']:16} {row['score']:9} {row['direction']:10} {duration(ours['median']) if ours else '-':>12}"
+        for name in PEERS.values():
+            peer = fastest(row, name)
+            ratio = f"{peer['median'] / ours['median']:8.2f}x" if peer and ours else f"{'-':>9}"
+            line += f" {duration(peer['median']) if peer else '-':>11}{ratio}"
+        yield line
+
+
+def commit():
+    try:
+        described = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
+    return described.stdout.strip() or "unknown"
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    return {"cpu": model, "processors": len(os.sched_getaffinity(0)), "system": f"{platform.system()} {platform.machine()}",
+            "commit": commit(), "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+            "environment": {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}}
+
+
+def header_lines(results):
+    for name, value in {**results["machine"], **results["software"]}.items():
+        if value:
+            yield f"{name:13} {value}"
+
+
+def report(results, details):
+    lines = [*header_lines(results), ""]
+    for row in details:
+        lines += [*detail_lines(row), ""]
+    lines.append("Side by side: the median of the fastest variant of each, and how many times ours it takes")
+    return "\n".join([*lines, *side_by_side_lines(results["rows"]), ""])
+
+
+def identity(row):
+    return tuple(row[key] for key in ("workload", "score", "direction", "batch", "timesteps", "features", "units", "threads"))
+
+
+def merge_rows(old, new):
+    """The new rows in the places of old ones of the same case, the rest behind."""
+    rows = {identity(row): row for row in old}
+    rows.update({identity(row): row for row in new})
+    return list(rows.values())
+
+
+def parse_shape(text):
+    sizes = tuple(int(word) for word in text.split("x"))
+    if len(sizes) != 4 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError("four sizes are wanted, such as 64x500x100x128")
+    return sizes
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(prog="bench/peers/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="workloads (BxTxDxU): " + ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in WORKLOADS.items()))
+    add = parser.add_argument
+    add("--workload", action="append", choices=WORKLOADS, metavar="NAME", help="only this one; may be repeated (default: all)")
+    add("--shape", action="append", type=parse_shape, default=[], metavar="BxTxDxU", help="a shape of your own; may be repeated")
+    add("--score", action="append", choices=SCORES, help="only this one (default: both)")
+    add("--direction", action="append", choices=DIRECTIONS, help="only this one (default: all)")
+    add("--peer", action="append", choices=PEERS, help="only this one, may be repeated (default: all)")
+    add("--no-ours", action="store_true", help="leave libattention out")
+    add("--threads", type=int, default=2, help="for every software (default: %(default)s)")
+    add("--rounds", type=int, default=25, help="at most (default: %(default)s)")
+    add("--seconds", type=float, default=10, help=f"spent on the rounds of a case, once there are {LEAST_ROUNDS} (default: %(default)s)")
+    add("--batch-ms", type=float, default=10, help="of calls in a round, at least one call (default: %(default)s)")
+    add("--warm-ms", type=float, default=5, help="of untimed calls before them, at least one call (default: %(default)s)")
+    add("--pause-ms", type=float, default=5, help="between contestants (default: %(default)s)")
+    add("--seed", type=int, default=1, help="of the inputs (default: %(default)s)")
+    add("--json", metavar="FILE", help="write the results there")
+    add("--update", action="store_true", help="keep the rows of other cases that the --json file has, and report them too")
+    add("--text", metavar="FILE", help="write the report there as well")
+    add("--environments", default=os.path.join(HERE, "..", "..", ".venv-peers"), help=argparse.SUPPRESS)
+    add("--ours", metavar="PROGRAM", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def start_workers(options):
+    commands = [[os.path.join(options.environments, peer, "bin", "python"), f"peer_{peer}.py"] for peer in options.peer or PEERS]
+    if not options.no_ours:
+        commands.insert(0, [options.ours])
+    for command in commands:
+        progress(f"starting {command[-1]}")
+        yield Worker(command, options.threads)
+
+
+def main():
+    options = parse_options()
+    shapes = {name: WORKLOADS[name] for name in options.workload or ([] if options.shape else WORKLOADS)}
+    shapes.update({"x".join(map(str, shape)): shape for shape in options.shape})
+    workers = list(start_workers(options))
+    results = {"machine": machine(), "software": {worker.software: worker.version for worker in workers}, "rows": []}
+    earlier = []
+    if options.update and options.json and os.path.exists(options.json):
+        with open(options.json) as file:
+            earlier = json.load(file)["rows"]
+    for name, shape in shapes.items():
+        for score in options.score or SCORES:
+            for direction in options.direction or DIRECTIONS:
+                results["rows"].append(run_case(workers, name, shape, score, direction, options))
+                print(*detail_lines(results["rows"][-1]), "", sep="\n", flush=True)
+    for worker in workers:
+        worker.close()
+    failed = any("failure" in c for row in results["rows"] for c in row["contestants"])
+    results["rows"] = merge_rows(earlier, results["rows"])
+    print(report(results, details=[]), end="")
+    if options.text:
+        with open(options.text, "w") as file:
+            file.write(report(results, details=results["rows"]))
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(results, file, indent=1)
+            file.write("\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
