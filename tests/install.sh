@@ -1,0 +1,94 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs a build into a scratch folder and uses it as a stranger would: by find_package and by pkg-config, in C and in C++.
+# Also: every public header compiles alone, and a shared library exports nothing but attn_ names.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+Usage: tests/install.sh BUILD
+
+BUILD is a build folder of this project, already built. Prints one line for each check; exit 0 when all passed.
+CC and CXX name the compilers (default: cc and c++).
+TEXT
+}
+
+[ "${1:-}" = --help ] && { usage; exit 0; }
+[ $# -eq 1 ] && [ -f "$1/CMakeCache.txt" ] || { usage >&2; exit 2; }
+
+build=$(cd "$1" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+prefix=$scratch/prefix
+read -r -a cc <<<"${CC:-cc}"
+read -r -a cxx <<<"${CXX:-c++}"
+strict=(-Wall -Wextra -Werror -pedantic)
+passed=0 failed=0
+
+# check NAME COMMAND...: a command that must succeed; what it prints is shown only when it does not.
+check() {
+    local name=$1
+    shift
+    if "$@" >"$scratch/log" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok    $name"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name"
+        cat "$scratch/log"
+    fi
+}
+
+only_attn_symbols() {
+    local symbols
+    symbols=$(nm -D --defined-only "$1" | awk '{ print $NF }')
+    [ -n "$symbols" ] || { echo "no symbol in $1"; return 1; }
+    ! grep -v '^attn_' <<<"$symbols"
+}
+
+header_alone() {
+    local header=$1
+    shift
+    echo "#include <$header>" | "$@" "${strict[@]}" -I "$prefix/include" -fsyntax-only -
+}
+
+by_cmake() {
+    cmake -S "$here/consumer" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="${cc[0]}" \
+        -DCMAKE_CXX_COMPILER="${cxx[0]}" -DCMAKE_C_FLAGS="${cc[*]:1} ${strict[*]}" -DCMAKE_CXX_FLAGS="${cxx[*]:1} ${strict[*]}"
+    cmake --build "$scratch/cmake"
+}
+
+by_pkg_config() {
+    local flags static=()
+    [ -n "$library" ] || static=(--static)
+    flags=$(pkg-config "${static[@]}" --cflags --libs attention)
+    # shellcheck disable=SC2086 # the flags are words
+    "${cc[@]}" -std=c11 "${strict[@]}" "$here/consumer/consumer.c" $flags -Wl,-rpath,"$libdir" -o "$scratch/pkg_c"
+    # shellcheck disable=SC2086
+    "${cxx[@]}" -std=c++17 "${strict[@]}" "$here/consumer/consumer.cpp" $flags -Wl,-rpath,"$libdir" -o "$scratch/pkg_cpp"
+}
+
+check "cmake --install" cmake --install "$build" --prefix "$prefix"
+pc=$(find "$prefix" -name attention.pc)
+libdir=$(dirname "$(dirname "$pc")")
+library=$(find "$libdir" -maxdepth 1 -name 'libattention.so')
+export PKG_CONFIG_PATH=$libdir/pkgconfig
+
+if [ -n "$library" ]; then check "only attn_ symbols are exported" only_attn_symbols "$library"; fi
+for header in "$prefix"/include/attention/*.h; do
+    name=attention/$(basename "$header")
+    check "$name alone, C11" header_alone "$name" "${cc[@]}" -std=c11 -x c
+    check "$name alone, C++17" header_alone "$name" "${cxx[@]}" -std=c++17 -x c++
+done
+check "build by find_package" by_cmake
+check "build by pkg-config" by_pkg_config
+for program in cmake/consumer_c cmake/consumer_cpp pkg_c pkg_cpp; do
+    check "run $program" "$scratch/$program"
+done
+for program in "$prefix"/bin/*; do
+    check "$(basename "$program") --help" "$program" --help
+done
+
+echo "install: $passed passed, $failed failed"
+[ "$failed" -eq 0 ]
