@@ -2,6 +2,7 @@
 /* The CPU backend: opens and closes its device and lists its implementations. */
 #include "cpu/composition.h"
 #include "cpu/device.h"
+#include "cpu/fused.h"
 
 static attn_status choose_isa(attn_device *device, const char **message) {
     device->isa = device->features.best;
@@ -52,6 +53,7 @@ static const struct {
     const attn_implementation *list;
     const size_t *count;
 } parts[] = {
+    {attn_fused_implementations, &attn_fused_implementations_count},
     {attn_composition_implementations, &attn_composition_implementations_count},
     {NULL, NULL},
 };

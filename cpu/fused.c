@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cpu/fused.h"
+
+#include "cpu/device.h"
+#include "cpu/fused_block.h"
+#include "cpu/tuning.h"
+#include "lib/carve.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+/* What an implementation's data points to. */
+typedef struct fused_kind {
+    const attn_kernels *kernels;
+    attn_cpu_isa isa;
+} fused_kind;
+
+static const fused_kind *kind_of(const attn_implementation *implementation) { return implementation->data; }
+
+static const attn_kernels_real *kernels_of(const attn_implementation *implementation) {
+    const attn_kernels *kernels = kind_of(implementation)->kernels;
+    return implementation->dtype == ATTN_FLOAT32 ? &kernels->f32 : &kernels->f64;
+}
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+static size_t element_of(const attn_layer_problem *problem) {
+    return problem->dtype == ATTN_FLOAT32 ? sizeof(float) : sizeof(double);
+}
+
+/* Elements rounded up to whole aligned vectors. */
+static size_t padded(size_t count, size_t element) {
+    size_t lanes = ATTN_WORKSPACE_ALIGNMENT / element;
+    return (count + lanes - 1) / lanes * lanes;
+}
+
+/* ---- Weights, prepared or as they come ------------------------------------------------------------ */
+
+/* Where the weights lie in prepared memory. */
+typedef struct prepared_layout {
+    void *luong_w, *bahdanau_w1, *additive, *w_c;
+    ptrdiff_t luong_row, w1_row, w_c_row;
+} prepared_layout;
+
+static void *carve_additive(attn_carver *carver, const attn_kernels_real *kernels, const attn_layer_problem *problem) {
+    return attn_carve(carver, kernels->packed_additive_size(problem->features, problem->score_width), 1);
+}
+
+static prepared_layout carve_prepared(attn_carver *carver, const attn_kernels_real *kernels,
+                                      const attn_layer_problem *problem) {
+    prepared_layout layout = {0};
+    size_t element = element_of(problem), joint = problem->features + problem->query_features;
+    size_t luong_row = padded(problem->query_features, element), w1_row = padded(problem->score_width, element);
+    size_t w_c_row = padded(problem->units, element);
+    if (problem->score == ATTN_SCORE_LUONG) layout.luong_w = attn_carve(carver, problem->features * luong_row, element);
+    if (problem->score == ATTN_SCORE_BAHDANAU) {
+        layout.bahdanau_w1 = attn_carve(carver, problem->query_features * w1_row, element);
+        layout.additive = carve_additive(carver, kernels, problem);
+    }
+    layout.w_c = attn_carve(carver, joint * w_c_row, element);
+    layout.luong_row = (ptrdiff_t)luong_row;
+    layout.w1_row = (ptrdiff_t)w1_row;
+    layout.w_c_row = (ptrdiff_t)w_c_row;
+    return layout;
+}
+
+static size_t prepared_size(const attn_implementation *implementation, const attn_layer_problem *planned) {
+    attn_carver carver = {0};
+    carve_prepared(&carver, kernels_of(implementation), planned);
+    return attn_carved_size(&carver);
+}
+
+static void copy_matrix(void *to, ptrdiff_t to_row, const void *from, size_t rows, size_t columns, size_t element) {
+    for (size_t i = 0; i < rows; i++) {
+        char *row = (char *)to + i * (size_t)to_row * element;
+        memcpy(row, (const char *)from + i * columns * element, columns * element);
+        memset(row + columns * element, 0, ((size_t)to_row - columns) * element);
+    }
+}
+
+static void pack_additive(const attn_kernels_real *kernels, const attn_layer_problem *problem,
+                          const attn_layer_call *weights, void *packed) {
+    kernels->pack_additive(problem->features, problem->score_width, weights->bahdanau_w2, weights->bahdanau_v, packed);
+}
+
+static void prepare(const attn_implementation *implementation, const attn_layer_problem *planned,
+                    const attn_layer_call *weights, void *prepared) {
+    const attn_kernels_real *kernels = kernels_of(implementation);
+    attn_carver carver = {.base = prepared};
+    prepared_layout to = carve_prepared(&carver, kernels, planned);
+    size_t element = element_of(planned), joint = planned->features + planned->query_features;
+    if (to.luong_w)
+        copy_matrix(to.luong_w, to.luong_row, weights->luong_w, planned->features, planned->query_features, element);
+    if (to.bahdanau_w1) {
+        copy_matrix(to.bahdanau_w1, to.w1_row, weights->bahdanau_w1, planned->query_features, planned->score_width,
+                    element);
+        pack_additive(kernels, planned, weights, to.additive);
+    }
+    if (planned->units) copy_matrix(to.w_c, to.w_c_row, weights->w_c, joint, planned->units, element);
+}
+
+/* ---- Schedule and workspace ------------------------------------------------------------------------ */
+
+/* How a run is cut into tasks, which changes no bit. Groups of blocks go from their queries to their output without a barrier.
+ * Where there are too few blocks for the threads and T is long, the chunks of all blocks are the tasks, between a
+ * common beginning and a common end. */
+typedef struct schedule {
+    size_t block_queries, blocks_per_item, blocks; /* see attn_fused_operands */
+    size_t group;                                  /* blocks of a group */
+    size_t chunks;                                 /* of the longest possible range */
+    size_t threads;
+    bool split;
+} schedule;
+
+static schedule schedule_of(const attn_layer_problem *problem, size_t threads) {
+    schedule s = {.block_queries = least(problem->queries, ATTN_QUERY_BLOCK), .threads = threads};
+    s.blocks_per_item = (problem->queries + ATTN_QUERY_BLOCK - 1) / ATTN_QUERY_BLOCK;
+    s.blocks = problem->batch * s.blocks_per_item;
+    s.chunks = (problem->timesteps + ATTN_CHUNK_ROWS - 1) / ATTN_CHUNK_ROWS;
+    size_t tasks = threads * ATTN_TASKS_PER_THREAD;
+    s.split = threads > 1 && s.chunks > 1 && s.blocks < tasks;
+    s.group = least((s.blocks + tasks - 1) / tasks, ATTN_GROUP_ROWS / s.block_queries);
+    return s;
+}
+
+/* The sizes are the planned ones, so that any run within them fits. */
+typedef struct fused_workspace {
+    attn_fused_rows rows; /* ATTN_GROUP_ROWS a thread; split: those of all blocks */
+    attn_partial chunks;  /* SCRATCH_ROWS a thread; split: of each block and chunk */
+    char *additive;       /* one a thread */
+    size_t additive_size;
+    void *packed; /* additive weights of this run */
+} fused_workspace;
+
+enum { SCRATCH_ROWS = 16 }; /* a block's, and no cache line shared by threads */
+
+static attn_partial carve_partial(attn_carver *carver, size_t rows, size_t context_stride, size_t element) {
+    void *maximum = attn_carve(carver, rows, element), *sum = attn_carve(carver, rows, element);
+    return (attn_partial){maximum, sum, attn_carve(carver, rows, context_stride * element), context_stride};
+}
+
+static size_t most(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t query_width(const attn_layer_problem *problem) {
+    return problem->score == ATTN_SCORE_BAHDANAU ? problem->score_width : problem->features;
+}
+
+static fused_workspace carve_workspace(attn_carver *carver, const attn_kernels_real *kernels,
+                                       const attn_layer_problem *problem, size_t threads) {
+    fused_workspace w = {0};
+    size_t element = element_of(problem), context_stride = padded(problem->features, element);
+    schedule s = schedule_of(problem, threads);
+    size_t split_blocks = threads > 1 && s.chunks > 1 ? least(s.blocks, threads * ATTN_TASKS_PER_THREAD) : 0;
+    size_t rows = most(threads * ATTN_GROUP_ROWS, split_blocks * s.block_queries);
+    size_t joint = problem->features + problem->query_features;
+    w.rows.joint = attn_carve(carver, rows, joint * element);
+    w.rows.query = attn_carve(carver, rows, padded(query_width(problem), element) * element);
+    w.rows.result = carve_partial(carver, rows, context_stride, element);
+    w.chunks = carve_partial(carver, most(threads * SCRATCH_ROWS, split_blocks * s.block_queries * s.chunks),
+                             context_stride, element);
+    if (problem->score == ATTN_SCORE_BAHDANAU) {
+        w.additive_size = padded(kernels->additive_scratch(problem->features, problem->score_width), 1);
+        w.additive = attn_carve(carver, threads, w.additive_size);
+        w.packed = carve_additive(carver, kernels, problem);
+    }
+    return w;
+}
+
+static size_t workspace_size(const attn_implementation *implementation, const attn_device *device,
+                             const attn_layer_problem *planned) {
+    attn_carver carver = {0};
+    carve_workspace(&carver, kernels_of(implementation), planned, (size_t)attn_threads_count(device->threads));
+    return attn_carved_size(&carver);
+}
+
+/* ---- Run ------------------------------------------------------------------------------------------- */
+
+typedef struct fused_run {
+    attn_fused_operands operands;
+    schedule schedule;
+    fused_workspace workspace;
+    size_t units; /* groups, or chunks of blocks */
+    atomic_size_t next;
+} fused_run;
+
+static attn_fused_scratch scratch_of(const fused_run *run, size_t task) {
+    return (attn_fused_scratch){attn_fused_partial_at(&run->operands, &run->workspace.chunks, task * SCRATCH_ROWS),
+                                run->workspace.additive ? run->workspace.additive + task * run->workspace.additive_size
+                                                        : NULL};
+}
+
+static bool next_unit(fused_run *run, size_t *unit) {
+    *unit = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
+    return *unit < run->units;
+}
+
+/* A task is one thread's share: it takes groups as long as there are any. */
+static void run_groups(void *argument, size_t task) {
+    fused_run *run = argument;
+    const attn_fused_operands *operands = &run->operands;
+    attn_fused_rows rows = attn_fused_rows_at(operands, &run->workspace.rows, task * ATTN_GROUP_ROWS);
+    attn_fused_scratch scratch = scratch_of(run, task);
+    for (size_t unit; next_unit(run, &unit);) {
+        size_t first = unit * run->schedule.group, count = least(run->schedule.group, run->schedule.blocks - first),
+               row = 0;
+        attn_fused_begin(operands, first, count, &rows);
+        for (size_t block = first; block < first + count; block++) {
+            attn_fused_rows here = attn_fused_rows_at(operands, &rows, row);
+            attn_fused_chunks(operands, block, &here, &scratch);
+            row += attn_fused_block_rows(operands, block);
+        }
+        attn_fused_end(operands, first, count, &rows);
+    }
+}
+
+/* Where the rows of a block begin when all are held at once: no block but an item's last is short. */
+static size_t first_row(const fused_run *run, size_t block) {
+    size_t item = block / run->schedule.blocks_per_item;
+    return item * run->operands.call->sizes.queries +
+           (block - item * run->schedule.blocks_per_item) * run->schedule.block_queries;
+}
+
+static attn_partial chunk_partial(const fused_run *run, size_t block, size_t chunk) {
+    size_t row = (block * run->schedule.chunks + chunk) * run->schedule.block_queries;
+    return attn_fused_partial_at(&run->operands, &run->workspace.chunks, row);
+}
+
+static void run_chunks(void *argument, size_t task) {
+    fused_run *run = argument;
+    const attn_fused_operands *operands = &run->operands;
+    attn_fused_scratch scratch = scratch_of(run, task);
+    for (size_t unit; next_unit(run, &unit);) {
+        size_t block = unit / run->schedule.chunks, chunk = unit - block * run->schedule.chunks;
+        attn_fused_rows rows = attn_fused_rows_at(operands, &run->workspace.rows, first_row(run, block));
+        attn_partial partial = chunk_partial(run, block, chunk);
+        attn_fused_clear(operands, &partial, attn_fused_block_rows(operands, block));
+        attn_fused_chunk(operands, block, chunk, rows.query, &partial, scratch.additive);
+    }
+}
+
+static void merge_chunks(const fused_run *run) {
+    const attn_fused_operands *operands = &run->operands;
+    for (size_t block = 0; block < run->schedule.blocks; block++) {
+        attn_fused_rows rows = attn_fused_rows_at(operands, &run->workspace.rows, first_row(run, block));
+        for (size_t chunk = 0; chunk < run->schedule.chunks; chunk++) {
+            attn_partial partial = chunk_partial(run, block, chunk);
+            operands->kernels->merge(&rows.result, &partial, attn_fused_block_rows(operands, block),
+                                     operands->call->sizes.features);
+        }
+    }
+}
+
+/* Reads of H and of weights: too few, and waking a thread costs more than it brings. */
+static bool worth_sharing(const attn_layer_problem *sizes) {
+    size_t reads = sizes->queries * query_width(sizes) * (sizes->query_features + sizes->units) +
+                   sizes->timesteps * sizes->features;
+    if (sizes->score == ATTN_SCORE_BAHDANAU)
+        reads += sizes->queries * sizes->timesteps * sizes->score_width * sizes->features / 16;
+    return sizes->batch >= ATTN_SERIAL_WORK / (reads + 1);
+}
+
+static void share(fused_run *run, attn_threads *threads, size_t units, attn_task task) {
+    run->units = units;
+    atomic_init(&run->next, 0);
+    size_t tasks = worth_sharing(&run->operands.call->sizes) ? least(units, run->schedule.threads) : 1;
+    if (tasks == 1) {
+        task(run, 0);
+    } else {
+        attn_threads_run(threads, tasks, task, run);
+    }
+}
+
+static attn_fused_weights weights_of(const attn_kernels_real *kernels, const attn_layer_problem *planned,
+                                     const attn_layer_call *call, void *packed) {
+    if (call->prepared) {
+        attn_carver carver = {.base = (char *)(uintptr_t)call->prepared};
+        prepared_layout from = carve_prepared(&carver, kernels, planned);
+        return (attn_fused_weights){
+            {from.luong_w, from.luong_row}, {from.bahdanau_w1, from.w1_row}, {from.w_c, from.w_c_row}, from.additive};
+    }
+    if (packed) pack_additive(kernels, planned, call, packed);
+    return (attn_fused_weights){{call->luong_w, (ptrdiff_t)planned->query_features},
+                                {call->bahdanau_w1, (ptrdiff_t)planned->score_width},
+                                {call->w_c, (ptrdiff_t)planned->units},
+                                packed};
+}
+
+static attn_status run_fused(const attn_implementation *implementation, attn_device *device,
+                             const attn_layer_problem *planned, const attn_layer_call *call) {
+    const attn_kernels_real *kernels = kernels_of(implementation);
+    const attn_layer_problem *sizes = &call->sizes;
+    if (sizes->batch == 0 || sizes->queries == 0) return ATTN_OK;
+    size_t threads = (size_t)attn_threads_count(device->threads), element = element_of(planned);
+    attn_carver carver = {.base = call->workspace};
+    fused_run run = {.schedule = schedule_of(sizes, threads),
+                     .workspace = carve_workspace(&carver, kernels, planned, threads)};
+    run.operands = (attn_fused_operands){.call = call,
+                                         .kernels = kernels,
+                                         .element = element,
+                                         .block_queries = run.schedule.block_queries,
+                                         .blocks_per_item = run.schedule.blocks_per_item,
+                                         .query_width = query_width(planned),
+                                         .query_stride = padded(query_width(planned), element),
+                                         .context_stride = padded(planned->features, element)};
+    run.operands.weights = weights_of(kernels, planned, call, run.workspace.packed);
+    if (run.schedule.split && worth_sharing(sizes)) {
+        attn_fused_begin(&run.operands, 0, run.schedule.blocks, &run.workspace.rows);
+        share(&run, device->threads, run.schedule.blocks * run.schedule.chunks, run_chunks);
+        merge_chunks(&run);
+        attn_fused_end(&run.operands, 0, run.schedule.blocks, &run.workspace.rows);
+    } else {
+        share(&run, device->threads, (run.schedule.blocks + run.schedule.group - 1) / run.schedule.group, run_groups);
+    }
+    return ATTN_OK;
+}
+
+/* ---- Implementations ------------------------------------------------------------------------------- */
+
+static const char *refuse(const attn_implementation *implementation, const attn_device *device,
+                          const attn_layer_problem *problem, bool *hard) {
+    (void)problem;
+    *hard = true;
+    return attn_cpu_refuse_isa(device, kind_of(implementation)->isa);
+}
+
+#define FUSED(isa, score_name, score_value, type_name, type_value)                                                     \
+    {                                                                                                                  \
+        .name = "cpu:" #isa ":" #score_name ":forward:" #type_name, .operation = ATTN_OPERATION_LAYER_FORWARD,         \
+        .score = score_value, .dtype = type_value, .batch_invariant = true, .data = &kind_##isa, .refuse = refuse,     \
+        .workspace_size = workspace_size, .prepared_size = prepared_size, .prepare = prepare, .run = run_fused         \
+    }
+#define FUSED_TYPES(isa, name, score)                                                                                  \
+    FUSED(isa, name, score, f32, ATTN_FLOAT32), FUSED(isa, name, score, f64, ATTN_FLOAT64)
+#define FUSED_SCORES(isa) FUSED_TYPES(isa, luong, ATTN_SCORE_LUONG), FUSED_TYPES(isa, dot, ATTN_SCORE_DOT)
+
+#if defined(__x86_64__)
+static const fused_kind kind_avx512 = {&attn_kernels_avx512, ATTN_CPU_AVX512};
+static const fused_kind kind_avx2 = {&attn_kernels_avx2, ATTN_CPU_AVX2};
+#endif
+static const fused_kind kind_scalar = {&attn_kernels_scalar, ATTN_CPU_SCALAR};
+
+const attn_implementation attn_fused_implementations[] = {
+#if defined(__x86_64__)
+    FUSED_SCORES(avx512), FUSED_SCORES(avx2),
+#endif
+    FUSED_SCORES(scalar)};
+const size_t attn_fused_implementations_count = sizeof attn_fused_implementations / sizeof *attn_fused_implementations;

@@ -1,0 +1,26 @@
+/* Sizes and thresholds of the CPU backend, each with the measurement behind it (docs/kernels.md has the tables).
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Numbers marked "fixed" shape the order of summation: changing one changes bits. The others do not. */
+#ifndef ATTN_CPU_TUNING_H
+#define ATTN_CPU_TUNING_H
+
+#include <stddef.h>
+
+/* Fixed. Rows of H that make one partial result; counted from the start of an item's range. */
+#define ATTN_CHUNK_ROWS ((size_t)512)
+
+/* Queries that share one pass over H. With 8 the arithmetic takes longer than reading H from the third cache. */
+#define ATTN_QUERY_BLOCK ((size_t)8)
+
+/* Query rows that share their matrix products, at most. */
+#define ATTN_GROUP_ROWS ((size_t)32)
+
+/* Tasks a thread should find, so that threads finish together. */
+#define ATTN_TASKS_PER_THREAD ((size_t)4)
+
+/* Work, counted in reads of H and of weights, below which a second thread costs more than it brings. */
+#define ATTN_SERIAL_WORK ((size_t)150000)
+
+#endif
