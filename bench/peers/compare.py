@@ -2,15 +2,17 @@
 """Runs the attention layer through libattention and through other software, in turn and on the same inputs, and compares the times.
 
 Every software runs in a process of its own, driven over pipes (protocol.py). In each round each contestant is timed over one
-batch of calls while all others wait, so that a drift of the machine hits all alike. A contestant whose output is further from a
+batch of calls while all other processes are stopped, so that a drift of the machine hits all alike. A contestant whose output is further from a
 float64 computation than docs/numerics.md allows gets no time. Times are of one call, warm: the minimum and the median over
 the rounds. A ratio is the median of a peer over the median of libattention, the fastest variant of each: above 1, libattention is faster.
 """
 import argparse
+import ctypes
 import datetime
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -34,14 +36,20 @@ WORKLOADS = {  # batch, timesteps, features, units
 LEAST_ROUNDS = 5
 
 
+def die_with_parent():
+    """A stopped process would never see that its requests have ended."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 class Worker:
-    """A software in its process."""
+    """A software in its process, which is stopped while nothing is asked of it: ONNX Runtime's idle threads spin for 40 ms, PyTorch's for 8."""
 
     def __init__(self, command, threads):
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), CUDA_VISIBLE_DEVICES="")
         self.log = tempfile.TemporaryFile("w+", errors="replace")
         self.process = subprocess.Popen([*command, str(threads)], cwd=HERE, env=environment, text=True, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=self.log)
+                                        stdout=subprocess.PIPE, stderr=self.log, preexec_fn=die_with_parent)
         hello = self.answer()
         self.software, self.version = hello["software"], hello["version"]
 
@@ -50,9 +58,11 @@ class Worker:
         if not line:
             self.log.seek(0)
             raise SystemExit(f"{' '.join(self.process.args)} ended:\n{self.log.read()[-2000:]}")
+        self.process.send_signal(signal.SIGSTOP)
         return json.loads(line)
 
     def ask(self, *words):
+        self.process.send_signal(signal.SIGCONT)
         print(*words, file=self.process.stdin, flush=True)
         answer = self.answer()
         if "error" in answer:
@@ -60,6 +70,7 @@ class Worker:
         return answer
 
     def close(self):
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
 
@@ -123,7 +134,6 @@ def time_rounds(contestants, options, label):
         progress(f"{label}: round {round_number + 1} of {options.rounds}")
         first = round_number % len(contestants)
         for contestant in contestants[first:] + contestants[:first]:
-            time.sleep(options.pause_ms / 1e3)  # idle threads of the one before may still spin
             contestant.times.append(contestant.time_batch(options.warm_ms / 1e3, contestant.count))
 
 
@@ -250,7 +260,6 @@ def parse_options():
     add("--seconds", type=float, default=10, help=f"spent on the rounds of a case, once there are {LEAST_ROUNDS} (default: %(default)s)")
     add("--batch-ms", type=float, default=10, help="of calls in a round, at least one call (default: %(default)s)")
     add("--warm-ms", type=float, default=5, help="of untimed calls before them, at least one call (default: %(default)s)")
-    add("--pause-ms", type=float, default=5, help="between contestants (default: %(default)s)")
     add("--seed", type=int, default=1, help="of the inputs (default: %(default)s)")
     add("--json", metavar="FILE", help="write the results there")
     add("--update", action="store_true", help="keep the rows of other cases that the --json file has, and report them too")
