@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attention_cases: walks the declared cases without a test framework. Failing tests print its command line. */
+#include "tests/walk.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: attention_cases [--case NAME] [--impl NAME] [--threads N] [--slow] [--list]\n"
+    "  --case NAME   only this case; may be repeated\n"
+    "  --impl NAME   only the implementations whose names begin with these fields\n"
+    "  --threads N   threads of a run (default 2)\n"
+    "  --slow        the slow cases too\n"
+    "  --list        print the names of the cases\n"
+    "The environment's ATTN_CPU_ISA chooses the instruction set. Ends with 'N passed, M failed'.\n";
+
+static int wrong(const char *argument) {
+    fprintf(stderr, "attention_cases: %s\n%s", argument, usage);
+    return 2;
+}
+
+static int walk_all(walk_tally *tally, bool slow, bool list) {
+    size_t count;
+    const kit_case *cases = kit_cases(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (list) puts(cases[i].name);
+        if (!list && (slow || !(cases[i].flags & KIT_SLOW))) walk_case(tally, &cases[i]);
+    }
+    return list;
+}
+
+int main(int argc, char **argv) {
+    walk_tally tally = {.threads = 2};
+    bool slow = false, list = false, named = false;
+    for (int i = 1; i < argc; i++) {
+        const bool more = i + 1 < argc;
+        if (!strcmp(argv[i], "--help")) return fputs(usage, stdout), 0;
+        if (!strcmp(argv[i], "--slow"))
+            slow = true;
+        else if (!strcmp(argv[i], "--list"))
+            list = true;
+        else if (more && !strcmp(argv[i], "--impl"))
+            tally.implementation = argv[++i];
+        else if (more && !strcmp(argv[i], "--threads"))
+            tally.threads = atoi(argv[++i]);
+        else if (more && !strcmp(argv[i], "--case"))
+            named = true, i++;
+        else
+            return wrong(argv[i]);
+    }
+    for (int i = 1; i < argc && named; i++) {
+        if (strcmp(argv[i], "--case")) continue;
+        const kit_case *spec = kit_find_case(argv[++i]);
+        if (!spec) return wrong(argv[i]);
+        walk_case(&tally, spec);
+    }
+    if (!named && walk_all(&tally, slow, list)) return 0;
+    printf("largest error over gate: %.3g\n%zu passed, %zu failed\n", tally.worst, tally.passed, tally.failed);
+    return tally.failed || !tally.passed ? 1 : 0;
+}
