@@ -40,7 +40,7 @@ typedef struct scratch {
     void *rows;    /* (block rows, features): gathered */
     size_t *index; /* (block rows): which rows they were */
     void *scores;  /* (block queries, block rows) */
-    void *product; /* additive: (ATTN_OPENBLAS_ROWS, score width), H W2 */
+    void *product; /* additive: (ATTN_OPENBLAS_ROWS, product columns) of H W2 */
     void *output;  /* (FINISH_ROWS, OUTPUT_COLUMNS) */
 } scratch;
 
@@ -58,7 +58,8 @@ struct composition {
     size_t score_columns; /* of the folded query */
     /* Row strides, in elements. */
     size_t x_row, folded_row, context_row, rows_row, scores_row, product_row;
-    bool panels; /* W2 is packed */
+    bool panels; /* W2 is packed, so many columns at a time */
+    size_t product_columns;
     void *x, *folded, *w2;
     void *maxima, *sums, *contexts; /* (blocks, queries), contexts of context_row each */
     char *scratches;
@@ -98,8 +99,9 @@ static void measure(composition *c) {
     c->folded_row = p->score == ATTN_SCORE_DOT ? c->x_row : padded(c, c->score_columns);
     c->context_row = c->rows_row = padded(c, p->features);
     c->scores_row = padded(c, c->block_rows);
-    c->product_row = additive(c) ? padded(c, p->score_width) : 0;
     c->panels = additive(c) && c->blas->small_products && !attn_openblas_fits(c->blas, p->score_width, p->features);
+    c->product_columns = c->panels ? PANEL_COLUMNS : p->score_width;
+    c->product_row = additive(c) ? padded(c, c->product_columns) : 0;
 }
 
 static void carve_scratch(const composition *c, attn_carver *carver, scratch *s) {
@@ -308,30 +310,22 @@ static void multiplicative_scores(const composition *c, const block *k, const vo
                               k->row, s->scores, c->scores_row);
 }
 
-/* product (rows, A) = H W2 for some of the block's rows */
-static void project_rows(const composition *c, const block *k, size_t first, size_t rows, void *product) {
-    const size_t width = c->sizes.score_width, depth = c->sizes.features;
-    const void *h = at_const(c, k->rows, first, k->row, 0);
-    if (!c->panels) {
-        attn_openblas_gemm(c->blas, c->sizes.dtype, rows, width, depth, h, k->row, c->call->bahdanau_w2, width, product,
-                           c->product_row, false);
-        return;
-    }
-    for (size_t column = 0; column < width; column += PANEL_COLUMNS) {
-        const size_t columns = least(PANEL_COLUMNS, width - column);
-        attn_openblas_gemm(c->blas, c->sizes.dtype, rows, columns, depth, h, k->row, at(c, c->w2, column, depth, 0),
-                           columns, at(c, product, 0, 0, column), c->product_row, false);
-    }
-}
-
+/* Columns of W2 outermost: a panel serves the whole block from L2. */
 static void additive_scores(const composition *c, const block *k, const void *q, const scratch *s) {
-    for (size_t first = 0; first < k->count; first += ATTN_OPENBLAS_ROWS) {
-        const size_t rows = least(ATTN_OPENBLAS_ROWS, k->count - first);
-        project_rows(c, k, first, rows, s->product);
-        for (size_t i = 0; i < k->queries; i++)
-            c->kernels->tanh_scores(rows, c->sizes.score_width, s->product, (ptrdiff_t)c->product_row,
-                                    at_const(c, q, i, c->folded_row, 0), c->call->bahdanau_v,
-                                    at(c, s->scores, i, c->scores_row, first));
+    const size_t width = c->sizes.score_width, depth = c->sizes.features;
+    for (size_t column = 0; column < width; column += c->product_columns) {
+        const size_t columns = least(c->product_columns, width - column);
+        const void *w2 = c->panels ? at(c, c->w2, column, depth, 0) : c->call->bahdanau_w2;
+        for (size_t first = 0; first < k->count; first += ATTN_OPENBLAS_ROWS) {
+            const size_t rows = least(ATTN_OPENBLAS_ROWS, k->count - first);
+            attn_openblas_gemm(c->blas, c->sizes.dtype, rows, columns, depth, at_const(c, k->rows, first, k->row, 0),
+                               k->row, w2, c->panels ? columns : width, s->product, c->product_row, false);
+            for (size_t i = 0; i < k->queries; i++)
+                c->kernels->tanh_scores(rows, columns, s->product, (ptrdiff_t)c->product_row,
+                                        at_const(c, q, i, c->folded_row, column),
+                                        at_const(c, c->call->bahdanau_v, 0, 0, column),
+                                        at(c, s->scores, i, c->scores_row, first), column > 0);
+        }
     }
 }
 

@@ -25,7 +25,7 @@ static void NAMED(softmax_row)(void *scores, size_t n, void *maximum, void *sum)
 
 /* Lanes of a register sum the columns of one row; v_sum_each then turns as many rows' registers into their scores. */
 static void NAMED(tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v,
-                               void *scores) {
+                               void *scores, int accumulate) {
     const real *query = qw, *weight = v;
     for (size_t r = 0; r < rows; r += VEC_LANES) {
         size_t count = rows - r < VEC_LANES ? rows - r : VEC_LANES;
@@ -41,7 +41,9 @@ static void NAMED(tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff
             vec last = v_tanh(v_add(v_load_n(row + k, rest), v_load_n(query + k, rest)));
             sums[i] = v_fma(v_load_n(weight + k, rest), last, sum);
         }
-        v_store_n((real *)scores + r, v_sum_each(sums), count);
+        real *to = (real *)scores + r;
+        vec before = accumulate ? v_load_n(to, count) : v_zero();
+        v_store_n(to, v_add(before, v_sum_each(sums)), count);
     }
 }
 

@@ -54,8 +54,8 @@ typedef struct attn_kernels_real {
     /* For compositions, whose products come from a BLAS (kernel_rows.h). */
     /* scores (hidden: -inf) -> exp(score - maximum) in place, with their maximum and sum. Nothing attended: -inf, 0, zeros. A NaN makes NaN of the sum. */
     void (*softmax_row)(void *scores, size_t n, void *maximum, void *sum);
-    /* scores[r] = sum over k < width of v[k] tanh(z[r][k] + qw[k]). */
-    void (*tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v, void *scores);
+    /* scores[r] = sum over k < width of v[k] tanh(z[r][k] + qw[k]), or += when accumulate. */
+    void (*tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v, void *scores, int accumulate);
     /* to[i] = tanh(from[i]); to may be from. */
     void (*tanh_row)(const void *from, void *to, size_t n);
 } attn_kernels_real;
