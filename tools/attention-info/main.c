@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attention-info: what this machine and this library have, and which implementation a problem would get. */
+#include "tools/attention-info/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int fail(void) {
+    fprintf(stderr, "attention-info: %s\n", attn_last_error_message());
+    return 1;
+}
+
+/* The leading field of a name. */
+static size_t device_length(const char *name) { return strcspn(name, ":"); }
+
+static void print_backends(const attn_context *context) {
+    const char *name, *last = "";
+    printf("%-16s", "backends");
+    for (size_t i = 0; (name = attn_context_implementation_name(context, i)); i++) {
+        const size_t length = device_length(name);
+        if (device_length(last) == length && !strncmp(name, last, length)) continue;
+        printf("%s%.*s", *last ? " " : "", (int)length, name);
+        last = name;
+    }
+    putchar('\n');
+}
+
+static void print_context(const attn_context *context) {
+    const char *features = attn_context_cpu_features(context);
+    printf("%-16s%s\n", "libattention", attn_version());
+    printf("%-16s%s\n", "cpu features", *features ? features : "none that this library looks at");
+    printf("%-16s%s\n", "isa", attn_context_isa(context));
+    printf("%-16s%s\n", "blas", attn_context_blas(context));
+    printf("%-16s%d\n", "threads", attn_context_threads(context));
+    print_backends(context);
+}
+
+static void print_implementations(const attn_context *context) {
+    const char *name;
+    for (size_t i = 0; (name = attn_context_implementation_name(context, i)); i++)
+        printf("%-16s%s\n", i ? "" : "implementations", name);
+}
+
+static void print_answer(void *user, const char *implementation, int chosen, const char *refusal) {
+    (void)user;
+    printf("%s %-34s %s\n", chosen ? "*" : " ", implementation,
+           refusal  ? refusal
+           : chosen ? "chosen"
+                    : "could run, but comes later");
+}
+
+/* Ends with what the plan needs, which is the proof that it can be made. */
+static int explain(attn_context *context, const attn_layer_desc *problem) {
+    attn_plan *plan;
+    putchar('\n');
+    if (attn_layer_forward_explain(context, problem, print_answer, NULL) ||
+        attn_layer_forward_plan(context, problem, &plan))
+        return fail();
+    printf("\n%-16s%s\n", "plan", attn_plan_implementation(plan));
+    printf("%-16s%zu bytes\n", "workspace", attn_plan_workspace_size(plan));
+    printf("%-16s%zu bytes\n", "prepared", attn_plan_prepared_size(plan));
+    attn_plan_destroy(plan);
+    return 0;
+}
+
+int main(int count, char **words) {
+    info_options options;
+    if (!info_read_options(count, words, &options)) return 2;
+    if (options.help) return fputs(info_usage, stdout) == EOF;
+    if (options.version) return puts(attn_version()) == EOF;
+    attn_context *context;
+    if (attn_context_create(&options.context, &context)) return fail();
+    print_context(context);
+    int failed = 0;
+    if (options.has_problem)
+        failed = explain(context, &options.problem);
+    else
+        print_implementations(context);
+    attn_context_destroy(context);
+    return fflush(stdout) ? 1 : failed;
+}
