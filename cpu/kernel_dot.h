@@ -111,6 +111,13 @@ static ALWAYS_INLINE void NAMED(put_scores)(const NAMED(row_group) * group, vec 
     for (size_t i = 0; i < group->count; i++) to[group->step[i]] = s[i];
 }
 
+/* Rows that no query attends are not visited. */
+static void NAMED(hide_all)(real *scores, ptrdiff_t stride, size_t queries, size_t rows) {
+    for (size_t i = 0; i < queries; i++, scores += stride) {
+        for (size_t s = 0; s < rows; s++) scores[s] = -(real)INFINITY;
+    }
+}
+
 /* Scales what is summed so far from the old maximum to a new one. */
 static void NAMED(rescale)(real *maximum, real *sum, real *c, size_t vectors, real top) {
     real factor = NAMED(exp_one)(*maximum - top);
@@ -155,11 +162,7 @@ static void NAMED(dot_rows)(const attn_rows *rows, const void *q, size_t q_strid
                             const attn_partial *partial, void *scores, ptrdiff_t scores_stride) {
     size_t full = (rows->features - 1) / VEC_LANES, tail = rows->features - full * VEC_LANES;
     real *to = scores;
-    if (to && rows->mask) {
-        for (size_t i = 0; i < queries; i++) {
-            for (size_t s = 0; s < rows->rows; s++) to[(ptrdiff_t)i * scores_stride + (ptrdiff_t)s] = -(real)INFINITY;
-        }
-    }
+    if (to && rows->mask) NAMED(hide_all)(to, scores_stride, queries, rows->rows);
 #define SIZED(n)                                                                                                       \
     case n:                                                                                                            \
         NAMED(dot_rows_sized)(rows, q, q_stride, queries, partial, to, scores_stride, n, tail);                        \

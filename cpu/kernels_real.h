@@ -7,19 +7,24 @@
 #include "cpu/kernel_dot.h"
 #include "cpu/kernel_rows.h"
 
+#include "cpu/kernel_additive.h"
 #include "cpu/kernel_gemm.h"
 
 /* clang-format off */
 #undef KERNELS
-#define KERNELS(suffix) {                     \
-        .gemm = gemm_##suffix,                \
-        .gemm_nt = gemm_nt_##suffix,          \
-        .dot_rows = dot_rows_##suffix,        \
-        .merge = merge_##suffix,              \
-        .finish = finish_##suffix,            \
-        .weights = weights_##suffix,          \
-        .softmax_row = softmax_row_##suffix,  \
-        .tanh_scores = tanh_scores_##suffix,  \
-        .tanh_row = tanh_row_##suffix,        \
+#define KERNELS(suffix) {                                       \
+        .gemm = gemm_##suffix,                                  \
+        .gemm_nt = gemm_nt_##suffix,                            \
+        .dot_rows = dot_rows_##suffix,                          \
+        .additive_rows = additive_rows_##suffix,                \
+        .packed_additive_size = packed_additive_size_##suffix,  \
+        .pack_additive = pack_additive_##suffix,                \
+        .additive_scratch = additive_scratch_##suffix,          \
+        .merge = merge_##suffix,                                \
+        .finish = finish_##suffix,                              \
+        .weights = weights_##suffix,                            \
+        .softmax_row = softmax_row_##suffix,                    \
+        .tanh_scores = tanh_scores_##suffix,                    \
+        .tanh_row = tanh_row_##suffix,                          \
     }
 /* clang-format on */

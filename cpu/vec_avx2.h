@@ -35,6 +35,11 @@ static inline real v_max_lanes(vec a) {
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
+static inline vec v_load_fours(const real *p) { return _mm256_broadcast_ps((const __m128 *)p); }
+static inline vec v_put_four(vec a, vec b, int i) {
+    return i == 0 ? _mm256_blend_ps(a, b, 0x0f) : _mm256_blend_ps(a, b, 0xf0);
+}
+
 static inline vec v_sum_each(const vec *v) {
     vec a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
     vec b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
@@ -59,6 +64,9 @@ static inline real v_max_lanes(vec a) {
     __m128d x = _mm_max_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
     return _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)));
 }
+
+static inline vec v_load_fours(const real *p) { return _mm256_loadu_pd(p); }
+static inline vec v_put_four(vec a, vec b, int i) { return i == 0 ? b : a; }
 
 static inline vec v_sum_each(const vec *v) {
     vec a = _mm256_hadd_pd(v[0], v[1]), b = _mm256_hadd_pd(v[2], v[3]);

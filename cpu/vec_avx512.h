@@ -40,6 +40,8 @@ static inline vec NAMED(v_sum_quarters)(const vec *v) {
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
 }
 
+static inline vec v_load_fours(const real *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+
 static inline vec v_sum_each(const vec *v) {
     vec a = NAMED(v_sum_quarters)(v), b = NAMED(v_sum_quarters)(v + 4);
     vec c = NAMED(v_sum_quarters)(v + 8), d = NAMED(v_sum_quarters)(v + 12);
@@ -69,6 +71,8 @@ static inline vec NAMED(v_sum_pair)(vec a, vec b) {
     return _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
 }
 
+static inline vec v_load_fours(const real *p) { return _mm512_broadcast_f64x4(_mm256_loadu_pd(p)); }
+
 static inline vec v_sum_each(const vec *v) {
     vec a = NAMED(v_sum_pair)(v[0], v[1]), b = NAMED(v_sum_pair)(v[2], v[3]);
     vec c = NAMED(v_sum_pair)(v[4], v[5]), d = NAMED(v_sum_pair)(v[6], v[7]);
@@ -88,6 +92,7 @@ static inline vec v_load_n(const real *p, size_t n) { return MM(maskz_loadu)(V_F
 static inline void v_store(real *p, vec a) { MM(storeu)(p, a); }
 static inline void v_store_n(real *p, vec a, size_t n) { MM(mask_storeu)(p, V_FIRST(n), a); }
 static inline vec v_keep_n(vec a, size_t n, vec b) { return MM(mask_mov)(b, V_FIRST(n), a); }
+static inline vec v_put_four(vec a, vec b, int i) { return MM(mask_mov)(a, MM_MASK(0xfU << (4 * i)), b); }
 static inline vec v_add(vec a, vec b) { return MM(add)(a, b); }
 static inline vec v_sub(vec a, vec b) { return MM(sub)(a, b); }
 static inline vec v_mul(vec a, vec b) { return MM(mul)(a, b); }

@@ -13,6 +13,8 @@
  *   v_load(p), v_store(p, v)          any alignment
  *   v_load_n(p, n), v_store_n(p, v, n)  the first n lanes, 0 <= n <= VEC_LANES; the rest is 0, or not touched, and never faults
  *   v_keep_n(a, n, b)    the first n lanes of a, then lanes of b
+ *   v_load_fours(p)      lane i: p[i % 4]
+ *   v_put_four(a, b, i)  lanes 4i to 4i + 3 of b, the others of a
  *   v_add v_sub v_mul v_div
  *   v_fma(a, b, c)       a b + c, rounded once where the instruction set has it
  *   v_fnma(a, b, c)      c - a b
@@ -52,6 +54,8 @@
 #define v_store NAMED(v_store)
 #define v_store_n NAMED(v_store_n)
 #define v_keep_n NAMED(v_keep_n)
+#define v_load_fours NAMED(v_load_fours)
+#define v_put_four NAMED(v_put_four)
 #define v_add NAMED(v_add)
 #define v_sub NAMED(v_sub)
 #define v_mul NAMED(v_mul)

@@ -18,6 +18,8 @@ static inline void v_store_n(real *p, vec a, size_t n) {
     if (n) *p = a;
 }
 static inline vec v_keep_n(vec a, size_t n, vec b) { return n ? a : b; }
+static inline vec v_load_fours(const real *p) { return *p; }
+static inline vec v_put_four(vec a, vec b, int i) { return i == 0 ? b : a; }
 static inline vec v_add(vec a, vec b) { return a + b; }
 static inline vec v_sub(vec a, vec b) { return a - b; }
 static inline vec v_mul(vec a, vec b) { return a * b; }

@@ -1,0 +1,411 @@
+/* The additive score, fused with the running softmax: e[s] = sum over a of v[a] tanh((H[s] W2)[a] + qw[a]).
+ * A template, see vec_names.h.
+ *
+ * Rows go in blocks that the first cache holds. H W2 is built tile by tile, a few rows by a few vectors of columns whose sums stay
+ * in registers. The tanh of a finished tile is a job that the next tile works off, one vector every few steps of
+ * its own product: tanh then runs on what the multiplications leave idle, permutations and loads. With several queries
+ * the product of a block is kept and serves them all.
+ *
+ * Columns fill whole vectors, the last one padded with zeros. In float32, one to four columns left over don't: as many
+ * rows as there are fours in a vector share one (with 16 lanes, A = 100 takes 6 1/4 vectors a row, not 7).
+ *
+ * Every element of H W2 is one chain of fused multiply-adds over k, broken at boundaries that depend on D alone, and every score is
+ * summed in one order, wherever its row stands. */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#undef ADDITIVE_ROWS
+#undef ADDITIVE_VECTORS
+#if VEC_BITS == 512
+#define ADDITIVE_ROWS 8 /* by 3 vectors and 2 shared ones: 26 sums in 32 registers */
+#define ADDITIVE_VECTORS 3
+#else
+#define ADDITIVE_ROWS 4 /* by 2 vectors and 2 shared ones: 10 sums in 16 registers, which leaves some to tanh */
+#define ADDITIVE_VECTORS 2
+#endif
+#undef ADDITIVE_BLOCK
+#define ADDITIVE_BLOCK 32 /* rows: at D = 100, 13 KB of H beside the 19 KB of a panel of W2 */
+#undef ADDITIVE_DEPTH
+#define ADDITIVE_DEPTH 128 /* bounds the rounding error of a chain, and a panel of W2 by the first cache */
+#undef ADDITIVE_PACE
+#define ADDITIVE_PACE 4 /* steps of k to one tanh */
+
+#undef ADDITIVE_GROUPS
+#define ADDITIVE_GROUPS (ADDITIVE_BLOCK / VEC_LANES)
+#undef ADDITIVE_TILES
+#define ADDITIVE_TILES (ADDITIVE_BLOCK / ADDITIVE_ROWS)
+#undef ADDITIVE_FOURS
+#define ADDITIVE_FOURS (REAL_BITS == 32 && VEC_LANES >= 8)
+#undef ROWS_SHARING
+#define ROWS_SHARING (ADDITIVE_FOURS ? VEC_LANES / 4 : 1) /* a vector */
+#undef ADDITIVE_SHARED
+#define ADDITIVE_SHARED (ADDITIVE_ROWS / ROWS_SHARING) /* vectors a tile */
+#undef ADDITIVE_SLOTS
+#define ADDITIVE_SLOTS                                                                                                 \
+    (ADDITIVE_ROWS + ADDITIVE_SHARED) /* partial scores of a tile: its rows', then its shared vectors' */
+
+/* Packed: v, padded; the panels of W2, each (D, its columns); the columns that go in fours, (D, 4). */
+typedef struct NAMED(additive_shape) {
+    size_t features, width;
+    size_t vectors; /* of columns */
+    bool fours;     /* columns are left that go in fours */
+    size_t padded;  /* columns, the fours counted as a vector */
+} NAMED(additive_shape);
+
+static NAMED(additive_shape) NAMED(additive_shape_of)(size_t features, size_t score_width) {
+    size_t whole = score_width / VEC_LANES, rest = score_width % VEC_LANES;
+    bool fours = ADDITIVE_FOURS && whole > 0 && rest > 0 && rest <= 4;
+    size_t padded = (whole + (rest > 0)) * VEC_LANES;
+    return (NAMED(additive_shape)){features, score_width, whole + (rest > 0 && !fours), fours, padded};
+}
+
+/* Panels are as equal in width as whole vectors allow; `left` vectors are still to go. */
+static size_t NAMED(panel_vectors)(size_t left) {
+    size_t panels = (left + ADDITIVE_VECTORS - 1) / ADDITIVE_VECTORS;
+    return (left + panels - 1) / panels;
+}
+
+/* A row of the score's width, padded; what goes in fours is repeated. */
+static void NAMED(pad_columns)(const NAMED(additive_shape) * shape, const real *from, real *to) {
+    memcpy(to, from, shape->width * sizeof(real));
+    memset(to + shape->width, 0, (shape->padded - shape->width) * sizeof(real));
+    if (!shape->fours) return;
+    real *last = to + shape->vectors * VEC_LANES;
+    for (size_t i = 4; i < VEC_LANES; i += 4) memcpy(last + i, last, 4 * sizeof(real));
+}
+
+static size_t NAMED(packed_additive_size)(size_t features, size_t score_width) {
+    NAMED(additive_shape) shape = NAMED(additive_shape_of)(features, score_width);
+    return (shape.padded + features * (shape.vectors * VEC_LANES + (shape.fours ? 4 : 0))) * sizeof(real);
+}
+
+/* Columns from `from` on, `kept` of them and zeros up to `columns`. */
+static real *NAMED(pack_panel)(size_t rows, size_t stride, const real *from, size_t kept, size_t columns, real *to) {
+    for (size_t k = 0; k < rows; k++, from += stride, to += columns) {
+        memcpy(to, from, kept * sizeof(real));
+        memset(to + kept, 0, (columns - kept) * sizeof(real));
+    }
+    return to;
+}
+
+static void NAMED(pack_additive)(size_t features, size_t score_width, const void *w2, const void *v, void *packed) {
+    NAMED(additive_shape) shape = NAMED(additive_shape_of)(features, score_width);
+    NAMED(pad_columns)(&shape, v, packed);
+    real *to = (real *)packed + shape.padded;
+    const real *from = w2;
+    size_t width = score_width;
+    for (size_t left = shape.vectors; left > 0;) {
+        size_t vectors = NAMED(panel_vectors)(left), columns = vectors * VEC_LANES;
+        size_t kept = columns < width ? columns : width;
+        to = NAMED(pack_panel)(features, score_width, from, kept, columns, to);
+        from += kept;
+        width -= kept;
+        left -= vectors;
+    }
+    if (shape.fours) NAMED(pack_panel)(features, score_width, from, width, 4, to);
+}
+
+/* tanh of one tile's product: its vectors in the order of z, `next` to `end`. */
+typedef struct NAMED(tanh_job) {
+    real *z;            /* see tile_operands */
+    const real *qw, *v; /* from the tile's first column on */
+    real *sums;         /* the tile's slots */
+    size_t next, end, row_bits, vectors;
+} NAMED(tanh_job);
+
+static ALWAYS_INLINE void NAMED(tanh_step)(NAMED(tanh_job) * job) {
+    size_t i = job->next++, column = i >> job->row_bits, row = i - (column << job->row_bits);
+    real *sum = job->sums + (row + (column == job->vectors ? ADDITIVE_ROWS : 0)) * VEC_LANES;
+    vec t = v_tanh(v_add(v_load(job->z + i * VEC_LANES), v_load(job->qw + column * VEC_LANES)));
+    v_store(sum, v_fma(v_load(job->v + column * VEC_LANES), t, v_load(sum)));
+}
+
+static void NAMED(finish_job)(NAMED(tanh_job) * job) {
+    while (job->next < job->end) NAMED(tanh_step)(job);
+}
+
+typedef struct NAMED(tile_operands) {
+    const real *const *row;
+    const real *w, *w_fours;
+    real *z; /* the tile's product: (vectors, rows) of vectors, then the shared ones */
+    size_t first, depth;
+    bool accumulate;
+} NAMED(tile_operands);
+
+static ALWAYS_INLINE void NAMED(product_tile)(const NAMED(tile_operands) * g, NAMED(tanh_job) * job, size_t rows,
+                                              size_t vectors, bool fours) {
+    vec sum[ADDITIVE_ROWS][3], shared[ADDITIVE_SHARED];
+    const real *row[ADDITIVE_ROWS], *w = g->w, *w_fours = g->w_fours;
+    UNROLL for (size_t r = 0; r < rows; r++) {
+        row[r] = g->row[r] + g->first;
+        UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_zero();
+        shared[r / ROWS_SHARING] = v_zero();
+    }
+
+#define STEP(k)                                                                                                        \
+    do {                                                                                                               \
+        vec b[3], b4 = v_zero(), x4 = v_zero();                                                                        \
+        UNROLL for (size_t c = 0; c < vectors; c++) b[c] = v_load(w + ((k)*vectors + c) * VEC_LANES);                  \
+        if (fours) b4 = v_load_fours(w_fours + (k)*4);                                                                 \
+        UNROLL for (size_t r = 0; r < rows; r++) {                                                                     \
+            vec x = v_set1(row[r][k]);                                                                                 \
+            UNROLL for (size_t c = 0; c < vectors; c++) sum[r][c] = v_fma(x, b[c], sum[r][c]);                         \
+            size_t place = r % ROWS_SHARING, s = r / ROWS_SHARING;                                                     \
+            if (fours) x4 = place == 0 ? x : v_put_four(x4, x, (int)place);                                            \
+            if (fours && place + 1 == ROWS_SHARING) shared[s] = v_fma(x4, b4, shared[s]);                              \
+        }                                                                                                              \
+    } while (0)
+    size_t k = 0, tanhs = job->end - job->next, most = g->depth / ADDITIVE_PACE;
+    for (size_t end = (tanhs < most ? tanhs : most) * ADDITIVE_PACE; k < end; k += ADDITIVE_PACE) {
+        UNROLL for (size_t j = 0; j < ADDITIVE_PACE; j++) STEP(k + j);
+        NAMED(tanh_step)(job);
+    }
+    for (; k < g->depth; k++) STEP(k);
+#undef STEP
+    NAMED(finish_job)(job); /* its z may be this one's */
+
+    real *z = g->z;
+    UNROLL for (size_t j = 0; j < vectors; j++) {
+        UNROLL for (size_t r = 0; r < rows; r++, z += VEC_LANES) {
+            v_store(z, g->accumulate ? v_add(v_load(z), sum[r][j]) : sum[r][j]);
+        }
+    }
+    if (!fours) return;
+    UNROLL for (size_t i = 0; i < rows / ROWS_SHARING; i++, z += VEC_LANES) {
+        v_store(z, g->accumulate ? v_add(v_load(z), shared[i]) : shared[i]);
+    }
+}
+
+/* One function a tile, so that its sizes are constants: [is it tall][are there fours][vectors - 1]. */
+#undef PRODUCT_TILE
+#define PRODUCT_TILE(rows, vectors, fours)                                                                             \
+    static void NAMED(product_##rows##x##vectors##_##fours)(const NAMED(tile_operands) * g, NAMED(tanh_job) * job) {   \
+        NAMED(product_tile)(g, job, rows, vectors, ADDITIVE_FOURS && fours);                                           \
+    }
+#undef PRODUCT_TILES
+#define PRODUCT_TILES(rows)                                                                                            \
+    PRODUCT_TILE(rows, 1, 0)                                                                                           \
+    PRODUCT_TILE(rows, 2, 0)                                                                                           \
+    PRODUCT_TILE(rows, 3, 0) PRODUCT_TILE(rows, 1, 1) PRODUCT_TILE(rows, 2, 1) PRODUCT_TILE(rows, 3, 1)
+#undef PRODUCT_ROW
+#define PRODUCT_ROW(rows)                                                                                              \
+    {                                                                                                                  \
+        {NAMED(product_##rows##x1_0), NAMED(product_##rows##x2_0), NAMED(product_##rows##x3_0)}, {                     \
+            NAMED(product_##rows##x1_1), NAMED(product_##rows##x2_1), NAMED(product_##rows##x3_1)                      \
+        }                                                                                                              \
+    }
+PRODUCT_TILES(4)
+#if ADDITIVE_ROWS == 8
+PRODUCT_TILES(8)
+#endif
+static void (*const NAMED(product_tiles)[][2][3])(const NAMED(tile_operands) *, NAMED(tanh_job) *) = {
+    PRODUCT_ROW(4),
+#if ADDITIVE_ROWS == 8
+    PRODUCT_ROW(8),
+#endif
+};
+
+/* A block: rows that some query attends, in groups whose scores fill a vector, and what is known of them. */
+typedef struct NAMED(additive_block) {
+    NAMED(row_group) group[ADDITIVE_GROUPS];
+    const real *row[ADDITIVE_BLOCK];
+    size_t groups, count;
+} NAMED(additive_block);
+
+static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *step, NAMED(additive_block) * block) {
+    block->groups = block->count = 0;
+    while (block->groups < ADDITIVE_GROUPS && *step < rows->rows) {
+        NAMED(row_group) *group = &block->group[block->groups];
+        NAMED(next_group)(rows, queries, step, group);
+        if (group->count == 0) break;
+        memcpy(block->row + block->count, group->row, sizeof group->row);
+        block->count += group->count; /* only the last group has free places */
+        block->groups++;
+    }
+    for (size_t i = block->groups * VEC_LANES; i < ADDITIVE_BLOCK; i++) block->row[i] = block->row[0];
+}
+
+typedef struct NAMED(additive_work) {
+    NAMED(additive_shape) shape;
+    const real *v, *w2, *w2_fours;
+    real *qw;   /* of one query, padded */
+    real *sums; /* ADDITIVE_SLOTS vectors a tile */
+    real *z;    /* products: of one panel, or of all when several queries need them */
+} NAMED(additive_work);
+
+static NAMED(additive_work)
+    NAMED(additive_work_in)(size_t features, size_t score_width, const real *packed, real *scratch) {
+    NAMED(additive_shape) shape = NAMED(additive_shape_of)(features, score_width);
+    NAMED(additive_work) work = {.shape = shape, .v = packed, .qw = scratch};
+    work.w2 = packed + shape.padded;
+    work.w2_fours = work.w2 + features * shape.vectors * VEC_LANES;
+    work.sums = work.qw + shape.padded;
+    work.z = work.sums + ADDITIVE_TILES * ADDITIVE_SLOTS * VEC_LANES;
+    return work;
+}
+
+static size_t NAMED(additive_scratch)(size_t features, size_t score_width) {
+    size_t padded = NAMED(additive_shape_of)(features, score_width).padded;
+    return (padded * (1 + ADDITIVE_BLOCK) + ADDITIVE_TILES * ADDITIVE_SLOTS * VEC_LANES) * sizeof(real);
+}
+
+static void NAMED(start_query)(const NAMED(additive_work) * work, const real *qw) {
+    NAMED(pad_columns)(&work->shape, qw, work->qw);
+    memset(work->sums, 0, ADDITIVE_TILES * ADDITIVE_SLOTS * VEC_LANES * sizeof(real));
+}
+
+/* Columns from vector `first` on. */
+typedef struct NAMED(panel) {
+    size_t first, vectors;
+    bool fours; /* the last panel takes them along */
+} NAMED(panel);
+
+static bool NAMED(next_panel)(const NAMED(additive_shape) * shape, NAMED(panel) * panel) {
+    panel->first += panel->vectors;
+    size_t left = shape->vectors - panel->first;
+    if (left == 0) return false;
+    panel->vectors = NAMED(panel_vectors)(left);
+    panel->fours = shape->fours && panel->vectors == left;
+    return true;
+}
+
+/* A tile of a panel: where its product lies, and how that becomes partial scores. */
+static NAMED(tanh_job) NAMED(job_of)(const NAMED(additive_work) * work, const NAMED(panel) * panel, bool keep_all,
+                                     size_t tile, size_t rows) {
+    size_t place = tile * (panel->vectors * ADDITIVE_ROWS + (panel->fours ? ADDITIVE_SHARED : 0));
+    if (keep_all) place += panel->first * ADDITIVE_BLOCK;
+    return (NAMED(tanh_job)){
+        .z = work->z + place * VEC_LANES,
+        .qw = work->qw + panel->first * VEC_LANES,
+        .v = work->v + panel->first * VEC_LANES,
+        .sums = work->sums + tile * ADDITIVE_SLOTS * VEC_LANES,
+        .end = panel->vectors * rows + (panel->fours ? rows / ROWS_SHARING : 0),
+        .row_bits = rows == 8 ? 3 : 2,
+        .vectors = panel->vectors,
+    };
+}
+
+static size_t NAMED(tile_rows)(const NAMED(additive_block) * block, size_t tile) {
+    return block->count - tile * ADDITIVE_ROWS > 4 ? ADDITIVE_ROWS : 4;
+}
+
+/* A panel's product with the block. Unless all are kept, each tile's tanh goes into the next product; *job is the
+ * one still to be done. */
+static void NAMED(panel_product)(const NAMED(additive_work) * work, const NAMED(additive_block) * block,
+                                 const NAMED(panel) * panel, bool keep_all, NAMED(tanh_job) * job) {
+    const size_t features = work->shape.features, columns = panel->vectors * VEC_LANES;
+    const real *w = work->w2 + features * panel->first * VEC_LANES;
+    const size_t pieces = (features + ADDITIVE_DEPTH - 1) / ADDITIVE_DEPTH, depth = (features + pieces - 1) / pieces;
+    for (size_t first = 0; first < features; first += depth) {
+        bool last = first + depth >= features;
+        for (size_t tile = 0; tile * ADDITIVE_ROWS < block->count; tile++) {
+            size_t rows = NAMED(tile_rows)(block, tile);
+            NAMED(tanh_job) next = NAMED(job_of)(work, panel, keep_all, tile, rows);
+            NAMED(tile_operands)
+            g = {.row = block->row + tile * ADDITIVE_ROWS,
+                 .w = w + first * columns,
+                 .w_fours = work->w2_fours + first * 4,
+                 .z = next.z,
+                 .first = first,
+                 .depth = last ? features - first : depth,
+                 .accumulate = first > 0};
+            NAMED(product_tiles)[rows > 4][panel->fours][panel->vectors - 1](&g, job);
+            if (last && !keep_all) *job = next;
+        }
+    }
+}
+
+/* Partial scores for one query out of the kept products. */
+static void NAMED(tanh_of_all)(const NAMED(additive_work) * work, const NAMED(additive_block) * block) {
+    for (NAMED(panel) panel = {0}; NAMED(next_panel)(&work->shape, &panel);) {
+        for (size_t tile = 0; tile * ADDITIVE_ROWS < block->count; tile++) {
+            NAMED(tanh_job) job = NAMED(job_of)(work, &panel, true, tile, NAMED(tile_rows)(block, tile));
+            NAMED(finish_job)(&job);
+        }
+    }
+}
+
+/* The scores of a group: its slots' lanes, summed. Shared vectors hold four columns of each row; they join the first four lanes. */
+static vec NAMED(additive_scores)(const NAMED(additive_work) * work, size_t group) {
+    vec sums[VEC_LANES];
+    for (size_t i = 0; i < VEC_LANES; i++) {
+        size_t row = group * VEC_LANES + i, tile = row / ADDITIVE_ROWS, in_tile = row % ADDITIVE_ROWS;
+        const real *slots = work->sums + tile * ADDITIVE_SLOTS * VEC_LANES;
+        sums[i] = v_load(slots + in_tile * VEC_LANES);
+        if (work->shape.fours) sums[i] = v_add(sums[i], v_load_n(slots + ADDITIVE_ROWS * VEC_LANES + in_tile * 4, 4));
+    }
+    return v_sum_each(sums);
+}
+
+/* What a block's scores are folded into: one query's outputs. */
+typedef struct NAMED(additive_query) {
+    const attn_rows *rows;
+    size_t index;
+    real *maximum, *sum, *context, *scores;
+} NAMED(additive_query);
+
+static ALWAYS_INLINE void NAMED(fold_block_sized)(const NAMED(additive_work) * work,
+                                                  const NAMED(additive_block) * block,
+                                                  const NAMED(additive_query) * query, size_t full, size_t tail) {
+    for (size_t i = 0; i < block->groups; i++) {
+        const NAMED(row_group) *group = &block->group[i];
+        vec keep = NAMED(kept_lanes)(query->rows, group, query->index);
+        vec e = v_select_gt(keep, v_zero(), NAMED(additive_scores)(work, i), v_set1(-(real)INFINITY));
+        if (query->scores) NAMED(put_scores)(group, e, query->scores);
+        NAMED(fold_group)(group, e, keep, query->maximum, query->sum, query->context, full, tail);
+    }
+}
+
+static void NAMED(fold_block)(const NAMED(additive_work) * work, const NAMED(additive_block) * block,
+                              const NAMED(additive_query) * query) {
+    size_t full = (work->shape.features - 1) / VEC_LANES, tail = work->shape.features - full * VEC_LANES;
+#define SIZED(n)                                                                                                       \
+    case n:                                                                                                            \
+        NAMED(fold_block_sized)(work, block, query, n, tail);                                                          \
+        break
+    switch (full) {
+        SIZED(0);
+        SIZED(1);
+        SIZED(2);
+        SIZED(3);
+        SIZED(4);
+        SIZED(5);
+        SIZED(6);
+        SIZED(7);
+    default:
+        NAMED(fold_block_sized)(work, block, query, full, tail);
+    }
+#undef SIZED
+}
+
+static void NAMED(additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries,
+                                 const void *packed, size_t score_width, const attn_partial *partial, void *scores,
+                                 ptrdiff_t scores_stride, void *scratch) {
+    NAMED(additive_work) work = NAMED(additive_work_in)(rows->features, score_width, packed, scratch);
+    NAMED(additive_block) block;
+    const bool keep_all = queries > 1;
+    if (scores && rows->mask) NAMED(hide_all)(scores, scores_stride, queries, rows->rows);
+    for (size_t step = 0; step < rows->rows;) {
+        NAMED(next_block)(rows, queries, &step, &block);
+        if (block.count == 0) break;
+        NAMED(tanh_job) job = {.end = 0};
+        if (!keep_all) NAMED(start_query)(&work, qw);
+        for (NAMED(panel) panel = {0}; NAMED(next_panel)(&work.shape, &panel);) {
+            NAMED(panel_product)(&work, &block, &panel, keep_all, &job);
+        }
+        NAMED(finish_job)(&job);
+        for (size_t i = 0; i < queries; i++) {
+            if (keep_all) {
+                NAMED(start_query)(&work, (const real *)qw + i * qw_stride);
+                NAMED(tanh_of_all)(&work, &block);
+            }
+            NAMED(additive_query)
+            query = {.rows = rows,
+                     .index = i,
+                     .maximum = (real *)partial->maximum + i,
+                     .sum = (real *)partial->sum + i,
+                     .context = (real *)partial->context + i * partial->context_stride,
+                     .scores = scores ? (real *)scores + (ptrdiff_t)i * scores_stride : NULL};
+            NAMED(fold_block)(&work, &block, &query);
+        }
+    }
+}
