@@ -280,12 +280,14 @@ def start_workers(options):
 
 def main():
     options = parse_options()
+    for file in filter(None, (options.json, options.text)):
+        open(file, "a").close()  # a file that can't be written shall not cost a long run
     shapes = {name: WORKLOADS[name] for name in options.workload or ([] if options.shape else WORKLOADS)}
     shapes.update({"x".join(map(str, shape)): shape for shape in options.shape})
     workers = list(start_workers(options))
     results = {"machine": machine(), "software": {worker.software: worker.version for worker in workers}, "rows": []}
     earlier = []
-    if options.update and options.json and os.path.exists(options.json):
+    if options.update and options.json and os.path.getsize(options.json):
         with open(options.json) as file:
             earlier = json.load(file)["rows"]
     for name, shape in shapes.items():
