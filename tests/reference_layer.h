@@ -23,7 +23,7 @@ static void LAYER(scores)(const reference_input *in, size_t item, size_t i, cons
         }
         for (size_t k = 0; k < A; k++) z[k] = q[k];
         for (size_t d = 0; d < D; d++) {
-            const REAL value = h[s * D + d];
+            const REAL value = (REAL)h[s * D + d];
             for (size_t k = 0; k < A; k++) z[k] += value * (REAL)in->bahdanau_w2[d * A + k];
         }
         for (size_t k = 0; k < A; k++) e[s] += (REAL)in->bahdanau_v[k] * TANH(z[k]);
@@ -37,7 +37,7 @@ static void LAYER(row)(const reference_input *in, const reference_result *out, s
     const size_t row = item * in->queries + i;
     REAL *x = calloc(Dq, sizeof *x), *e = calloc(T ? T : 1, sizeof *e), *c = calloc(D, sizeof *c);
     const double *query = reference_query(in, item, i);
-    for (size_t j = 0; j < Dq && query; j++) x[j] = query[j];
+    for (size_t j = 0; j < Dq && query; j++) x[j] = (REAL)query[j];
     LAYER(scores)(in, item, i, x, e);
 
     bool any = false, nan = false;

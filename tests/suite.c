@@ -37,6 +37,21 @@ void expect_healthy(kit_problem *problem, const attn_plan *plan, const char *wha
               attn_plan_implementation(plan), verdict.error, verdict.where);
 }
 
+kit_content content_like(const kit_problem *from, const kit_case *spec) {
+    kit_problem *scratch = kit_problem_make(spec, KIT_GUARD_BEHIND);
+    kit_content content = scratch->content;
+    scratch->content = (kit_content){0};
+    kit_problem_free(scratch);
+    const reference_input in = kit_problem_input(from);
+    const size_t D = in.features, Dq = in.query_features, A = in.score_width;
+    if (in.luong_w) memcpy(content.luong_w, in.luong_w, D * Dq * sizeof(double));
+    if (in.bahdanau_w1) memcpy(content.bahdanau_w1, in.bahdanau_w1, Dq * A * sizeof(double));
+    if (in.bahdanau_w2) memcpy(content.bahdanau_w2, in.bahdanau_w2, D * A * sizeof(double));
+    if (in.bahdanau_v) memcpy(content.bahdanau_v, in.bahdanau_v, A * sizeof(double));
+    if (in.w_c) memcpy(content.w_c, in.w_c, (D + Dq) * in.units * sizeof(double));
+    return content;
+}
+
 bool is_batch_invariant(const kit_case *spec, const char *name) {
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
     options.flags = ATTN_CONTEXT_BATCH_INVARIANT;

@@ -12,6 +12,7 @@
 #include "tests/kit.h"
 #include "tests/walk.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,9 @@ const kit_case *find_case(const char *name);
 
 /* Runs a small case forced to the given plan and judges it; fails the test with `what` when it is wrong. */
 void expect_healthy(kit_problem *problem, const attn_plan *plan, const char *what);
+
+/* Content for a case that has another batch or other timesteps than `from`: its weights are those of `from`. */
+kit_content content_like(const kit_problem *from, const kit_case *spec);
 
 /* Whether an implementation promises that an item's bits do not depend on the rest of the batch. */
 bool is_batch_invariant(const kit_case *spec, const char *name);
