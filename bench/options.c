@@ -43,7 +43,7 @@ static const char help[] =
     "  --attention-weights   ask for the attention weights too, not for the output alone\n"
     "  --cold            take turns on copies of H that together do not fit the caches\n"
     "  --seconds S       timing of each workload and score, default 0.5\n"
-    "  --rounds N        rounds over the implementations instead\n"
+    "  --rounds N        how many turns each implementation takes in them, default 10, fewer where calls are long\n"
     "\n"
     "What comes out, beside the table\n"
     "  --html FILE       the reviews, each word shaded by its attention weight\n"

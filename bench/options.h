@@ -34,7 +34,7 @@ typedef struct options {
     int threads; /* 0: all processors */
     const char *isa;
     double seconds; /* of timing for one workload and score */
-    int rounds;     /* NOT_GIVEN: as many as fit into the seconds */
+    int rounds;     /* turns of each implementation in these; NOT_GIVEN: by the length of the calls */
     const char *json, *csv, *html, *data;
 } options;
 
