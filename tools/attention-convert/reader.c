@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "reader.h"
+
+#include "archive_file.h"
+#include "layout.h"
+#include "model.h"
+#include "pool.h"
+
+#include <hdf5.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char hdf5_magic[] = "\211HDF\r\n\032\n", zip_magic[] = "PK\003\004";
+
+static bool begins_with(const void *data, size_t size, const char *magic) {
+    return size >= strlen(magic) && memcmp(data, magic, strlen(magic)) == 0;
+}
+
+bool reader_knows(const void *data, size_t size) {
+    return begins_with(data, size, hdf5_magic) || begins_with(data, size, zip_magic);
+}
+
+void reader_prepare(void) {
+    setenv("HDF5_PLUGIN_PRELOAD", "::", 1); /* no plug-ins, whatever filter a file names */
+    H5open();
+    json_object_seed(0);
+}
+
+static void read_hdf5(const void *data, size_t size, tree *file, model *out) {
+    tree_open(data, size, file);
+    out->keras_version = out->keras_version ? out->keras_version : file->keras_version;
+    if (!out->config && file->model_config) {
+        out->model_config = file->model_config;
+        out->config = config_parse(file->model_config);
+    }
+    const object *saved_model = tree_child(file->root, "model_weights");
+    if (is_legacy(saved_model)) {
+        out->format = "keras-h5";
+        read_legacy(saved_model, out);
+    } else if (is_legacy(file->root)) {
+        out->format = "keras-h5";
+        read_legacy(file->root, out);
+    } else if (is_archive_layout(file->root)) {
+        out->format = out->format ? out->format : "keras-weights-h5";
+        read_archive_layout(file, out);
+    } else
+        refuse(EXIT_REFUSED, "an HDF5 file, but without the groups that Keras writes (layer_names, layers)");
+}
+
+static void read_archive(const void *data, size_t size, tree *file, model *out) {
+    archive_file archive;
+    archive_open(data, size, &archive);
+    out->format = "keras";
+    if (archive.metadata) out->keras_version = config_keras_version(archive.metadata);
+    out->model_config = archive.config;
+    out->config = config_parse(archive.config);
+    if (!begins_with(archive.weights, archive.weights_size, hdf5_magic))
+        refuse(EXIT_REFUSED, "archive: model.weights.h5 is not an HDF5 file");
+    read_hdf5(archive.weights, archive.weights_size, file, out);
+}
+
+static size_t count_attention(const model *in) {
+    size_t count = 0;
+    for (size_t i = 0; i < in->count; ++i) count += in->layers[i].attention;
+    return count;
+}
+
+static void check_has_attention(const model *in) {
+    if (count_attention(in) > 0) return;
+    if (in->keras_version && atoi(in->keras_version) >= 3)
+        refuse(EXIT_NO_LAYER, "written by Keras %s, which can't run this attention layer, and without it",
+               quoted(in->keras_version));
+    refuse(EXIT_NO_LAYER, "holds no attention layer of the package (its configuration has units and score)");
+}
+
+/* Leaves the layer of that name alone, or those of the nested model of that name. */
+static void keep_only(model *in, const char *name) {
+    size_t kept = 0;
+    const size_t length = strlen(name);
+    for (size_t i = 0; i < in->count; ++i) {
+        const char *own = in->layers[i].name;
+        const bool same = strncmp(own, name, length) == 0 && (!own[length] || own[length] == '/');
+        if (same && in->layers[i].count > 0) in->layers[kept++] = in->layers[i];
+    }
+    if (kept == 0)
+        refuse(EXIT_NO_LAYER, "holds no layer \"%s\" with weights (--list shows those it has)", quoted(name));
+    in->count = kept;
+}
+
+static void convert(const void *data, size_t size, const reader_options *options, int descriptor) {
+    tree file;
+    model found = {0};
+    if (begins_with(data, size, zip_magic))
+        read_archive(data, size, &file, &found);
+    else
+        read_hdf5(data, size, &file, &found);
+    model_fold_debug(&found);
+    if (!options->list) check_has_attention(&found);
+    if (options->layer) keep_only(&found, options->layer);
+    model_check(&found);
+    layout_write(&found, options->layer != NULL, file.file_size, descriptor);
+}
+
+int reader_run(const void *data, size_t size, const reader_options *options, int descriptor, report *result) {
+    refuge here = {.report = result};
+    *result = (report){0};
+    reader_refuge = &here;
+    if (setjmp(here.escape) == 0) convert(data, size, options, descriptor);
+    tree_close();
+    archive_close();
+    layout_release();
+    config_release();
+    pool_release();
+    reader_refuge = NULL;
+    return result->code;
+}
