@@ -2,6 +2,7 @@
 #include "cpu/features.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const isa_names[ATTN_CPU_ISAS] = {"scalar", "avx2", "avx512"};
@@ -50,12 +51,13 @@ void attn_cpu_detect(attn_cpu_features *features) {
     if (!__get_cpuid(1, &eax, &leaf_1[EBX], &leaf_1[ECX], &edx)) leaf_1[ECX] = 0;
     if (!__get_cpuid_count(7, 0, &eax, &leaf_7[EBX], &leaf_7[ECX], &edx)) leaf_7[EBX] = leaf_7[ECX] = 0;
     const unsigned state = enabled_state(leaf_1[ECX]);
+    size_t used = 0; /* all the names together fit the text */
     *features = (attn_cpu_features){.best = ATTN_CPU_AVX512};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         const unsigned word = (known[i].leaf == 1 ? leaf_1 : leaf_7)[known[i].word];
         if ((word >> known[i].bit & 1) && (state & known[i].state) == known[i].state) {
-            if (features->text[0]) strcat(features->text, " ");
-            strcat(features->text, known[i].name);
+            used += (size_t)snprintf(features->text + used, sizeof features->text - used, "%s%s", used ? " " : "",
+                                     known[i].name);
         } else if (known[i].needed_by != ATTN_CPU_SCALAR && features->best >= known[i].needed_by) {
             features->best = (attn_cpu_isa)(known[i].needed_by - 1);
         }

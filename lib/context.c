@@ -29,6 +29,7 @@ typedef struct attn_setting {
 
 static attn_setting read_setting(const char *option, const char *value, const char *variable) {
     if (value && *value) return (attn_setting){option, value};
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): safe while no thread changes the environment, as the header says. */
     const char *environment = getenv(variable);
     return (attn_setting){variable, environment && *environment ? environment : NULL};
 }

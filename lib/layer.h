@@ -6,7 +6,7 @@
 #include "lib/plan.h"
 
 /* The problem of a descriptor, its defaults filled in and every size known to fit. */
-attn_status attn_layer_resolve_problem(const attn_layer_desc *desc, attn_layer_problem *problem);
+attn_status attn_layer_resolve_problem(const attn_layer_desc *given, attn_layer_problem *problem);
 
 /* The call of a run's arguments: everything checked, nothing written. Tensors without elements and outputs not asked for come as NULL. */
 attn_status attn_layer_resolve_call(const attn_plan *plan, const attn_layer_forward_args *args, attn_layer_call *call);

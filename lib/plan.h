@@ -25,6 +25,6 @@ struct attn_plan {
 
 /* Chooses the implementation of a checked problem and makes its plan. */
 attn_status attn_plan_create(attn_context *context, attn_operation operation, const attn_layer_problem *problem,
-                             attn_plan **plan);
+                             attn_plan **created);
 
 #endif

@@ -155,7 +155,8 @@ typedef struct attn_context_options {
 
 /* Makes a context. options may be NULL for the defaults.
  * The environment is read here and nowhere else: ATTN_IMPL and ATTN_CPU_ISA stand in for the options of the same
- * meaning where these are NULL (an empty string counts as unset). An unknown value is an error, from either source.
+ * meaning where these are NULL (an empty string counts as unset, in both). An unknown value is an error, from either source.
+ * No other thread may change the environment meanwhile.
  * Threads are started here. When the system refuses to start one, the context works with those it has (down to none:
  * runs are then serial); results are the same bits.
  * After fork() the child may use a context made before it: its runs proceed without the library's threads.
