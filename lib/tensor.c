@@ -12,24 +12,21 @@ static attn_status stride_overflow(const attn_tensor *tensor) {
                      tensor->name);
 }
 
-/* A stride is dense where the caller says 0 or where there is only one step, so that nothing below sees a stride that no element depends on. */
+/* Row strides are checked even where there is one row: a call should not begin to fail when its sizes grow, and the dense batch stride
+ * counts whole rows. */
 static attn_status resolve_stride(attn_tensor *tensor, int d) {
     const int64_t given = tensor->given[d].value;
     ptrdiff_t dense = 1;
-    if (d < 2 && __builtin_mul_overflow(tensor->count[d + 1], (size_t)tensor->stride[d + 1], &dense))
-        return stride_overflow(tensor);
+    const bool overflow = d < 2 && __builtin_mul_overflow(tensor->count[d + 1], (size_t)tensor->stride[d + 1], &dense);
     if (given < 0)
         return attn_fail(ATTN_ERROR_SHAPE, "%s: is %lld, want 0 (dense) or more", tensor->given[d].name,
                          (long long)given);
-    if (given == 0 || tensor->count[d] <= 1) {
-        tensor->stride[d] = dense;
-        return ATTN_OK;
-    }
-    if ((uint64_t)given > PTRDIFF_MAX) return stride_overflow(tensor);
-    if (d == 1 && !tensor->rows_touch && given < dense)
+    if ((given == 0 && overflow && tensor->count[d] > 1) || (uint64_t)given > PTRDIFF_MAX)
+        return stride_overflow(tensor);
+    if (d == 1 && given > 0 && given < dense && !tensor->rows_touch)
         return attn_fail(ATTN_ERROR_SHAPE, "%s: is %lld, want 0 (dense) or at least %lld, the length of a row",
                          tensor->given[d].name, (long long)given, (long long)dense);
-    tensor->stride[d] = (ptrdiff_t)given;
+    tensor->stride[d] = given ? (ptrdiff_t)given : overflow ? 0 : dense;
     return ATTN_OK;
 }
 

@@ -24,7 +24,7 @@
  *   Strides are counted in elements, never in bytes; the last dimension is contiguous. A stride of 0 in
  *   an arguments structure stands for "dense": this call's size of the next dimension times that one's stride.
  *   Rows may be further apart than they are long, not closer; items may lie anywhere, so that batch-major,
- *   time-major and slices of a larger buffer all work. The stride of a dimension of one step is not looked at, negative ones are refused.
+ *   time-major and slices of a larger buffer all work. Negative strides are refused.
  *   Structures begin with struct_size. Start from their initialiser, then set fields by name: a program
  *   built against an older header keeps working with a newer library.
  *   Alignment: a pointer must be aligned to its element; more is never needed, except for a workspace and
