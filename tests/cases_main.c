@@ -7,12 +7,13 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: attention_cases [--case NAME] [--impl NAME] [--threads N] [--slow] [--list]\n"
+    "usage: attention_cases [--case NAME] [--impl NAME] [--threads N] [--slow] [--list] [--probe]\n"
     "  --case NAME   only this case; may be repeated\n"
     "  --impl NAME   only the implementations whose names begin with these fields\n"
     "  --threads N   threads of a run (default 2)\n"
     "  --slow        the slow cases too\n"
     "  --list        print the names of the cases\n"
+    "  --probe       run nothing: succeed when ATTN_CPU_ISA is a set that this machine has\n"
     "The environment's ATTN_CPU_ISA chooses the instruction set. Ends with 'N passed, M failed'.\n";
 
 static int wrong(const char *argument) {
@@ -36,6 +37,12 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         const bool more = i + 1 < argc;
         if (!strcmp(argv[i], "--help")) return fputs(usage, stdout), 0;
+        if (!strcmp(argv[i], "--probe")) {
+            attn_context *context;
+            const attn_status status = attn_context_create(NULL, &context);
+            attn_context_destroy(context);
+            return status != ATTN_OK;
+        }
         if (!strcmp(argv[i], "--slow"))
             slow = true;
         else if (!strcmp(argv[i], "--list"))
