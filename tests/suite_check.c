@@ -115,7 +115,7 @@ static void expect(file *f, int want, const char *part, const char *options) {
     char text[8192], arguments[256];
     for (size_t i = 0; i < f->count; i++)
         f->entries[i].name = f->names[i], f->entries[i].shape = f->shapes[i]; /* f was copied */
-    snprintf(f->path, sizeof f->path, "/tmp/attention-check-XXXXXX");
+    snprintf(f->path, sizeof f->path, "%s/attention-check-XXXXXX", P_tmpdir);
     const int descriptor = mkstemp(f->path);
     cr_assert(descriptor >= 0);
     close(descriptor);
@@ -261,7 +261,7 @@ Test(check, nothing_to_check) {
     char text[4096];
     cr_assert(run_check("layer /nonexistent.safetensors", text, sizeof text) == 1 && strstr(text, "0 passed, 1 failed"),
               "%s", text);
-    cr_assert(run_check("layer /tmp", text, sizeof text) == 1 && strstr(text, "0 passed, 1 failed"), "%s", text);
+    cr_assert(run_check("layer " P_tmpdir, text, sizeof text) == 1 && strstr(text, "0 passed, 1 failed"), "%s", text);
     cr_assert(run_check("layer /dev/null", text, sizeof text) == 1 && strstr(text, "0 passed, 1 failed"), "%s", text);
     f = sound();
     expect(&f, 1, "0 passed, 1 failed", "--impl cpu:scalar:dot");
