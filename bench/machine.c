@@ -34,7 +34,8 @@ static void read_cache(int index, const char *what, char *line, int room) {
     line[strcspn(line, "\n")] = '\0';
 }
 
-/* As the kernel tells it: inside a virtual machine the processor's own answer counts what other machines share. */
+/* As the kernel tells it: inside a virtual machine the processor's own answer, which sysconf gives, may count what other
+ * machines have. */
 size_t machine_cache(int level) {
     for (int index = 0; index < 8; index++) {
         char kind[16] = "", size[16] = "", number[16] = "";
@@ -43,7 +44,9 @@ size_t machine_cache(int level) {
         read_cache(index, "size", size, sizeof size);
         if (atoi(number) == level && strcmp(kind, "Instruction")) return (size_t)strtoul(size, NULL, 10) * 1024;
     }
-    return 0;
+    const int names[] = {_SC_LEVEL1_DCACHE_SIZE, _SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
+    const long size = sysconf(names[level - 1]);
+    return size > 0 ? (size_t)size : 0;
 }
 
 static char *cache_sizes(void) {

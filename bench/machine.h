@@ -14,7 +14,7 @@ typedef struct machine {
 machine machine_found(void);
 void machine_free(machine *found);
 
-/* Bytes of the data cache of that level, as one processor sees it; 0 when it is not known. */
+/* Bytes of the data cache of that level (1, 2, 3), as one processor sees it; 0 when it is not known. */
 size_t machine_cache(int level);
 
 #endif
