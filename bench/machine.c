@@ -7,11 +7,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
 extern char **environ;
+
+double machine_others(void) {
+    double user, nice, system, idle, wait, irq, softirq, stolen;
+    FILE *file = fopen("/proc/stat", "r");
+    const int found = file ? fscanf(file, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &user, &nice, &system, &idle, &wait,
+                                    &irq, &softirq, &stolen)
+                           : 0;
+    if (file) fclose(file);
+    struct rusage own;
+    if (found != 8 || getrusage(RUSAGE_SELF, &own)) return 0;
+    const double ticks = user + nice + system + irq + softirq + stolen;
+    const double micro = (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec);
+    return ticks / (double)sysconf(_SC_CLK_TCK) - (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) - 1e-6 * micro;
+}
 
 static char *cpu_model(void) {
     char line[256], *model = NULL;

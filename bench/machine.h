@@ -14,6 +14,10 @@ typedef struct machine {
 machine machine_found(void);
 void machine_free(machine *found);
 
+/* Seconds that processors have spent on anything but this process, other virtual machines' share included; from some
+ * beginning, in steps of 10 ms. 0 when it is not known. */
+double machine_others(void);
+
 /* Bytes of the data cache of that level (1, 2, 3), as one processor sees it; 0 when it is not known. */
 size_t machine_cache(int level);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/measure.h"
 
+#include "bench/machine.h"
 #include "bench/program.h"
 
 #include <math.h>
@@ -186,11 +187,11 @@ static void name_rows(measurement *m, const kit_problem *problem, attn_context *
     attn_plan_destroy(plan);
 }
 
-static void measure_problem(measurement *m, kit_problem *problem, const options *wanted, const peaks *machine) {
+static void measure_problem(measurement *m, kit_problem *problem, const options *wanted, const peaks *limits) {
     candidate candidates[IMPLEMENTATION_ROOM] = {0};
     size_t count = 0;
-    copies h = copies_make(problem, (size_t)m->cost.h_bytes, m->cold, machine->dram_bytes);
-    m->bandwidth = copies_bandwidth(&h, machine->threads);
+    copies h = copies_make(problem, (size_t)m->cost.h_bytes, m->cold, limits->dram_bytes);
+    m->bandwidth = copies_bandwidth(&h, limits->threads);
     for (size_t i = 0; i < m->count; i++) {
         candidate *c = &candidates[count];
         *c = (candidate){.row = &m->rows[i]};
@@ -202,18 +203,20 @@ static void measure_problem(measurement *m, kit_problem *problem, const options 
         else
             candidate_close(c);
     }
+    const double began = seconds_now(), others = machine_others();
     time_in_turns(candidates, count, &h, wanted, m->spec.name);
+    m->others = (machine_others() - others) / (seconds_now() - began);
     for (size_t i = 0; i < count; i++) {
         check(&candidates[i], problem, &h);
         summarize(&candidates[i]);
         candidate_close(&candidates[i]);
     }
-    m->bandwidth = fmax(m->bandwidth, copies_bandwidth(&h, machine->threads));
+    m->bandwidth = fmax(m->bandwidth, copies_bandwidth(&h, limits->threads));
     release(h.memory);
 }
 
 measurement measure(const kit_case *spec, const imdb *model, attn_context *context, const options *wanted,
-                    const peaks *machine) {
+                    const peaks *limits) {
     progress("%s: making the problem and its reference", spec->name);
     kit_problem *problem = workload_problem(spec, model);
     measurement m = {
@@ -225,10 +228,9 @@ measurement measure(const kit_case *spec, const imdb *model, attn_context *conte
     };
     kit_problem_expect(problem);
     name_rows(&m, problem, context, wanted);
-    measure_problem(&m, problem, wanted, machine);
+    measure_problem(&m, problem, wanted, limits);
     m.read_seconds = 1e-9 * m.cost.h_bytes / m.bandwidth;
-    m.gemm_seconds =
-        1e-9 * m.cost.gemm_flops / (spec->dtype == ATTN_FLOAT32 ? machine->f32_gflops : machine->f64_gflops);
+    m.gemm_seconds = 1e-9 * m.cost.gemm_flops / (spec->dtype == ATTN_FLOAT32 ? limits->f32_gflops : limits->f64_gflops);
     kit_problem_free(problem);
     progress(NULL);
     return m;

@@ -25,6 +25,7 @@ typedef struct measurement {
     workload_cost cost;
     double bandwidth;                  /* GB/s at which the buffers of H are read */
     double read_seconds, gemm_seconds; /* the limit is their sum */
+    double others;                     /* processors that something else kept busy while this was timed */
     row rows[IMPLEMENTATION_ROOM];
     size_t count;
 } measurement;
@@ -34,7 +35,7 @@ static inline double measurement_limit(const measurement *m) { return m->read_se
 
 /* context: one without a forced implementation, which says what the library chooses. */
 measurement measure(const kit_case *spec, const imdb *model, attn_context *context, const options *wanted,
-                    const peaks *machine);
+                    const peaks *limits);
 void measurement_free(measurement *m);
 
 /* A context as the options ask, with an implementation forced (NULL: the library's choice). NULL when it can't be had. */

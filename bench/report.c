@@ -62,6 +62,9 @@ static const char *size_of(double bytes, char buffer[32]) {
     return buffer;
 }
 
+/* Processors; what the clock's steps and the system's own threads come to is less. */
+#define DISTURBED 0.1
+
 static void print_title(const measurement *m) {
     const kit_case *s = &m->spec;
     char limit[32], read[32], gemm[32], size[32];
@@ -75,6 +78,7 @@ static void print_title(const measurement *m) {
     printf("  limit %s = %s to read H (%s) at %.0f GB/s + %s for %.3g MFLOP of GEMM\n", l + strspn(l, " "),
            r + strspn(r, " "), size_of(m->cost.h_bytes, size), m->bandwidth, g + strspn(g, " "),
            m->cost.gemm_flops * 1e-6);
+    if (m->others > DISTURBED) printf("  disturbed: something else kept %.1f processors busy meanwhile\n", m->others);
 }
 
 static void print_row(const measurement *m, const row *r) {

@@ -71,14 +71,15 @@ static json_t *measurement_json(const measurement *m) {
     json_t *rows = json_array();
     for (size_t i = 0; i < m->count; i++) json_array_append_new(rows, row_json(m, &m->rows[i]));
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:o}",
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+        "s:s, s:f, s:o}",
         "workload", s->row, "score", kit_score_name(s->score), "direction", "forward", "dtype",
         kit_dtype_name(s->dtype), "batch", (json_int_t)s->batch, "timesteps", (json_int_t)s->timesteps, "features",
         (json_int_t)s->features, "units", (json_int_t)s->units, "queries", (json_int_t)s->queries, "cold", m->cold,
         "prepared", m->with_prepared, "attention_weights", m->with_weights, "flops", m->cost.flops, "gemm_flops",
         m->cost.gemm_flops, "h_bytes", m->cost.h_bytes, "h_read_gbs", m->bandwidth, "read_limit_s", m->read_seconds,
         "gemm_limit_s", m->gemm_seconds, "limit_s", measurement_limit(m), "bound",
-        m->read_seconds > m->gemm_seconds ? "read" : "flops", "rows", rows);
+        m->read_seconds > m->gemm_seconds ? "read" : "flops", "others_processors", m->others, "rows", rows);
 }
 
 void report_json(const report *r, const char *path) {
