@@ -331,7 +331,9 @@ static const char *refuse(const attn_implementation *implementation, const attn_
     }
 #define FUSED_TYPES(isa, name, score)                                                                                  \
     FUSED(isa, name, score, f32, ATTN_FLOAT32), FUSED(isa, name, score, f64, ATTN_FLOAT64)
-#define FUSED_SCORES(isa) FUSED_TYPES(isa, luong, ATTN_SCORE_LUONG), FUSED_TYPES(isa, dot, ATTN_SCORE_DOT)
+#define FUSED_SCORES(isa)                                                                                              \
+    FUSED_TYPES(isa, luong, ATTN_SCORE_LUONG), FUSED_TYPES(isa, dot, ATTN_SCORE_DOT),                                  \
+        FUSED_TYPES(isa, bahdanau, ATTN_SCORE_BAHDANAU)
 
 #if defined(__x86_64__)
 static const fused_kind kind_avx512 = {&attn_kernels_avx512, ATTN_CPU_AVX512};
