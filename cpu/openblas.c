@@ -14,9 +14,10 @@ enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
 static const char *const candidates[] = {
 #ifdef ATTN_OPENBLAS_LIBRARY
     ATTN_OPENBLAS_LIBRARY,
-#endif
+#else
     "libopenblas.so.0",
     "libopenblas.so",
+#endif
 };
 
 /* With RTLD_DEEPBIND OpenBLAS finds its own functions and tables before a host's of the same name: a host may carry another
@@ -67,10 +68,13 @@ static const char *adopt(attn_openblas *blas, void *library) {
 }
 
 void attn_openblas_open(attn_openblas *blas) {
-    *blas = (attn_openblas){.text = "no OpenBLAS: libopenblas.so.0 is not installed"};
+    *blas = (attn_openblas){.library = NULL};
     for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
         void *library = dlopen(candidates[i], load_flags());
-        if (!library) continue;
+        if (!library) {
+            if (!*blas->text) snprintf(blas->text, sizeof blas->text, "no OpenBLAS: %s", dlerror());
+            continue;
+        }
         const char *reason = adopt(blas, library);
         if (!reason) {
             blas->library = library;

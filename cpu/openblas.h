@@ -24,7 +24,7 @@ typedef void (*attn_cblas_dgemv)(int order, int trans, int m, int n, double alph
 
 typedef struct attn_openblas {
     void *library;       /* NULL: there is none */
-    char text[96];       /* "OpenBLAS 0.3.21 SkylakeX", or why there is none */
+    char text[160];      /* "OpenBLAS 0.3.21 SkylakeX", or why there is none */
     bool threaded;       /* it has threads of its own, to be kept asleep */
     bool small_products; /* its core has kernels for small products, which neither pack nor thread */
     attn_cblas_sgemm sgemm;
