@@ -34,7 +34,8 @@ typedef struct attn_layer_problem {
 
 /* One run, resolved and checked: pointers, actual sizes, strides in elements. Tensors without elements are NULL, and so are the weights
  * that the score does not have and, when prepared is not NULL, all of them. At least one output
- * is not NULL. No row stride is shorter than its row, except in a mask. */
+ * is not NULL. No row stride is shorter than its row, except in a mask; a dimension of one step
+ * has a stride that can be added without overflow, as have all others past the last step. */
 typedef struct attn_layer_call {
     attn_layer_problem sizes; /* the actual ones, each at most the planned */
     const void *h, *query;

@@ -2,12 +2,9 @@
 /* From a descriptor to a problem. */
 #include "lib/layer.h"
 #include "lib/names.h"
+#include "lib/region.h"
 #include "lib/status.h"
 #include "lib/structs.h"
-
-/* The largest tensor, in bytes: what an address space can hold, with room for an implementation to round a dimension up and to
- * double a buffer before it must count with care. */
-#define LARGEST_TENSOR (PTRDIFF_MAX / (sizeof(void *) > 4 ? 128 : 1))
 
 static attn_status check_size(const char *name, int64_t size, int64_t least) {
     if (size < least)
@@ -67,7 +64,7 @@ static attn_status check_relations(const attn_layer_desc *desc) {
 static bool product_fits(size_t size, const size_t factors[4]) {
     for (int i = 0; i < 4; i++)
         if (factors[i] > 1 && __builtin_mul_overflow(size, factors[i], &size)) return false;
-    return size <= (size_t)LARGEST_TENSOR;
+    return size <= (size_t)ATTN_LARGEST_EXTENT;
 }
 
 static attn_status check_products(const attn_layer_problem *p) {
@@ -91,7 +88,7 @@ static attn_status check_products(const attn_layer_problem *p) {
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (!product_fits(attn_dtype_size(p->dtype), products[i].factors))
             return attn_fail(ATTN_ERROR_OVERFLOW, "desc: %s elements of %zu bytes do not fit (at most %lld bytes)",
-                             products[i].what, attn_dtype_size(p->dtype), (long long)LARGEST_TENSOR);
+                             products[i].what, attn_dtype_size(p->dtype), (long long)ATTN_LARGEST_EXTENT);
     return ATTN_OK;
 }
 

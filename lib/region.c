@@ -37,7 +37,8 @@ bool attn_region_make(attn_region *region, const void *pointer, size_t element, 
         insert_dim(region, count[d], bytes);
     }
     uintptr_t end;
-    if (region->extent > PTRDIFF_MAX || __builtin_add_overflow(region->begin, region->extent, &end)) return false;
+    if (region->extent > (size_t)ATTN_LARGEST_EXTENT || __builtin_add_overflow(region->begin, region->extent, &end))
+        return false;
     merge_runs(region);
     return true;
 }

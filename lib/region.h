@@ -9,6 +9,10 @@
 
 enum { ATTN_REGION_DIMS = 3 };
 
+/* The largest tensor in bytes, gaps included: more than any process addresses, and room for an implementation to step a stride past the end,
+ * to round a dimension up and to double a buffer before it must count with care. */
+#define ATTN_LARGEST_EXTENT (PTRDIFF_MAX / (sizeof(void *) > 4 ? 128 : 1))
+
 /* count[d] pieces, stride[d] bytes apart, from the widest stride to the narrowest, down to runs of `run` bytes. No element: run 0. */
 typedef struct attn_region {
     uintptr_t begin;
@@ -18,7 +22,7 @@ typedef struct attn_region {
     size_t count[ATTN_REGION_DIMS], stride[ATTN_REGION_DIMS];
 } attn_region;
 
-/* False when the extent does not fit or would wrap around the address space. Strides are in elements and not negative. */
+/* False when the extent exceeds ATTN_LARGEST_EXTENT or would wrap around the address space. Strides are in elements and not negative. */
 bool attn_region_make(attn_region *region, const void *pointer, size_t element, const size_t count[ATTN_REGION_DIMS],
                       const ptrdiff_t stride[ATTN_REGION_DIMS]);
 

@@ -30,6 +30,12 @@ static attn_status resolve_stride(attn_tensor *tensor, int d) {
     return ATTN_OK;
 }
 
+/* No element depends on the stride of a dimension of one step; below, none shall overflow by it either. */
+static void drop_unused_strides(attn_tensor *tensor) {
+    for (int d = 0; d < ATTN_REGION_DIMS; d++)
+        if (tensor->count[d] <= 1 || is_empty(tensor)) tensor->stride[d] = d == 1 ? (ptrdiff_t)tensor->count[2] : 1;
+}
+
 static bool rows_overlap(const attn_tensor *tensor) {
     return attn_rows_overlap(tensor->count[0], (size_t)tensor->stride[0], tensor->count[1], (size_t)tensor->stride[1],
                              tensor->count[2]);
@@ -40,6 +46,7 @@ attn_status attn_tensor_resolve(attn_tensor *tensor) {
         const attn_status status = resolve_stride(tensor, d);
         if (status) return status;
     }
+    drop_unused_strides(tensor);
     if (is_empty(tensor)) tensor->pointer = NULL;
     if (!tensor->pointer)
         return tensor->required && !is_empty(tensor)
