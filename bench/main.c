@@ -63,7 +63,7 @@ static int bench(const options *wanted, attn_context *context) {
         .threads = attn_context_threads(context),
         .model = model,
     };
-    peaks_measure(r.threads, &r.peaks);
+    if (!wanted->reviews_only) peaks_measure(r.threads, &r.peaks);
     progress(NULL);
     report_machine(&r);
     imdb_run(model, context);

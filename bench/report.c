@@ -5,6 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
+static void print_peaks(const peaks *p) {
+    printf("  peaks     %s, %d threads: %.0f GFLOP/s float32, %.0f float64\n", p->isa, p->threads, p->f32_gflops,
+           p->f64_gflops);
+    printf("            read %.0f GB/s from %.1f MB (half the level 2 caches), %.0f from %.1f MB, %.0f from memory; "
+           "copy %.0f\n",
+           p->l2_read, (double)p->l2_bytes * 1e-6, p->cache_read, (double)p->cache_bytes * 1e-6, p->dram_read,
+           p->dram_copy);
+}
+
 void report_machine(const report *r) {
     const machine *m = &r->machine;
     const peaks *p = &r->peaks;
@@ -13,12 +22,7 @@ void report_machine(const report *r) {
     printf("  library   %s, %d threads; the CPU offers %s\n", r->isa, r->threads, r->features);
     printf("  BLAS      %s\n", r->blas);
     if (m->environment[0]) printf("  variables %s\n", m->environment);
-    printf("  peaks     %s, %d threads: %.0f GFLOP/s float32, %.0f float64\n", p->isa, p->threads, p->f32_gflops,
-           p->f64_gflops);
-    printf("            read %.0f GB/s from %.1f MB (half the level 2 caches), %.0f from %.1f MB, %.0f from memory; "
-           "copy %.0f\n",
-           p->l2_read, (double)p->l2_bytes * 1e-6, p->cache_read, (double)p->cache_bytes * 1e-6, p->dram_read,
-           p->dram_copy);
+    if (p->isa) print_peaks(p);
     fflush(stdout);
 }
 

@@ -17,19 +17,23 @@ static FILE *open_file(const char *path) {
     return file;
 }
 
+static json_t *peaks_json(const peaks *p) {
+    return json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "isa", p->isa, "threads", p->threads,
+                     "f32_gflops", p->f32_gflops, "f64_gflops", p->f64_gflops, "l2_read_gbs", p->l2_read,
+                     "cache_read_gbs", p->cache_read, "dram_read_gbs", p->dram_read, "dram_copy_gbs", p->dram_copy,
+                     "l2_bytes", (json_int_t)p->l2_bytes, "cache_bytes", (json_int_t)p->cache_bytes, "dram_bytes",
+                     (json_int_t)p->dram_bytes);
+}
+
 static json_t *machine_json(const report *r) {
     const machine *m = &r->machine;
-    const peaks *p = &r->peaks;
-    return json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s,"
-                     " s:{s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I}}",
-                     "cpu", m->cpu, "processors", m->processors, "caches", m->caches, "kernel", m->kernel, "commit",
-                     m->commit, "compiler", m->compiler, "date", m->date, "variables", m->environment, "version",
-                     r->version, "isa", r->isa, "threads", r->threads, "cpu_features", r->features, "blas", r->blas,
-                     "operation", "layer_forward", "peaks", "isa", p->isa, "threads", p->threads, "f32_gflops",
-                     p->f32_gflops, "f64_gflops", p->f64_gflops, "l2_read_gbs", p->l2_read, "cache_read_gbs",
-                     p->cache_read, "dram_read_gbs", p->dram_read, "dram_copy_gbs", p->dram_copy, "l2_bytes",
-                     (json_int_t)p->l2_bytes, "cache_bytes", (json_int_t)p->cache_bytes, "dram_bytes",
-                     (json_int_t)p->dram_bytes);
+    json_t *made =
+        json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s}", "cpu", m->cpu, "processors",
+                  m->processors, "caches", m->caches, "kernel", m->kernel, "commit", m->commit, "compiler", m->compiler,
+                  "date", m->date, "variables", m->environment, "version", r->version, "isa", r->isa, "threads",
+                  r->threads, "cpu_features", r->features, "blas", r->blas);
+    if (r->peaks.isa) json_object_set_new(made, "peaks", peaks_json(&r->peaks));
+    return made;
 }
 
 static json_t *imdb_json(const report *r) {
@@ -71,9 +75,9 @@ static json_t *measurement_json(const measurement *m) {
     json_t *rows = json_array();
     for (size_t i = 0; i < m->count; i++) json_array_append_new(rows, row_json(m, &m->rows[i]));
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
         "s:s, s:f, s:o}",
-        "workload", s->row, "score", kit_score_name(s->score), "direction", "forward", "dtype",
+        "operation", "layer", "workload", s->row, "score", kit_score_name(s->score), "direction", "forward", "dtype",
         kit_dtype_name(s->dtype), "batch", (json_int_t)s->batch, "timesteps", (json_int_t)s->timesteps, "features",
         (json_int_t)s->features, "units", (json_int_t)s->units, "queries", (json_int_t)s->queries, "cold", m->cold,
         "prepared", m->with_prepared, "attention_weights", m->with_weights, "flops", m->cost.flops, "gemm_flops",
