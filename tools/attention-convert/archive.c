@@ -120,7 +120,7 @@ static const struct {
 };
 
 static const char *const *names_of_class(const char *class_name, const config_layer *config, size_t count) {
-    static const char *const scale[] = {"scale", "concat_score_weight"};
+    static const char *const scale[] = {"scale", "concat_score_weight", NULL};
     static const char *const normalized[] = {"gamma", "beta", "moving_mean", "moving_variance"};
     for (size_t i = 0; i < sizeof known_classes / sizeof *known_classes; ++i)
         if (strcmp(class_name, known_classes[i].class_name) == 0) return known_classes[i].names;
@@ -132,9 +132,16 @@ static const char *const *names_of_class(const char *class_name, const config_la
     return NULL;
 }
 
+/* Of a class that is not known: a matrix, or more, and perhaps a vector behind it. */
+static const char *const *names_of_shapes(const object *group, size_t count) {
+    static const char *const names[] = {"kernel", "bias", NULL};
+    if (count < 1 || count > 2 || variable(group, 0)->rank < 2) return NULL;
+    return count == 1 || variable(group, 1)->rank == 1 ? names : NULL;
+}
+
 static size_t names_known(const char *const *names) {
     size_t count = 0;
-    while (count < 4 && names[count]) ++count;
+    while (count < 4 && names[count]) ++count; /* shorter lists end in NULL */
     return count;
 }
 
@@ -161,6 +168,7 @@ static void add_weights(layer *to, const char *prefix, const char *class_name, c
         return;
     }
     const char *const *names = names_of_class(class_name, config, count);
+    if (!names && !config) names = names_of_shapes(group, count);
     if (names && count > 0 && count <= names_known(names) && !cell)
         add_named(to, prefix, names, group);
     else

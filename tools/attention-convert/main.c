@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention-convert: Keras files to safetensors and back. */
 #include "attention/weights.h"
-#include "lib/quote.h"
 #include "bounds.h"
+#include "lib/quote.h"
 #include "sandbox.h"
 #include "table.h"
 #include "write_h5.h"

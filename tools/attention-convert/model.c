@@ -63,6 +63,13 @@ static const object *weight_named(const layer *of, const char *name) {
     return NULL;
 }
 
+bool is_complete(const layer *attention) {
+    const bool luong = weight_named(attention, "luong_w");
+    if (!weight_named(attention, "w_c") || attention->count != (luong ? 2 : 4)) return false;
+    return luong || (weight_named(attention, "bahdanau_v") && weight_named(attention, "bahdanau_w1") &&
+                     weight_named(attention, "bahdanau_w2"));
+}
+
 static void check_shape(const layer *of, const char *name, int rank, int64_t rows, int64_t columns) {
     const object *data = weight_named(of, name);
     const int64_t found[2] = {data->rank > 0 ? data->shape[0] : 1, data->rank > 1 ? data->shape[1] : 1};
@@ -74,14 +81,13 @@ static void check_shape(const layer *of, const char *name, int rank, int64_t row
 
 static void check_attention(layer *of) {
     const bool luong = weight_named(of, "luong_w");
-    const object *score_matrix = weight_named(of, luong ? "luong_w" : "bahdanau_w2"), *w_c = weight_named(of, "w_c");
     const char *name = quoted(of->name);
-    if (of->count != (luong ? 2 : 4) || !score_matrix || !w_c ||
-        (!luong && (!weight_named(of, "bahdanau_v") || !weight_named(of, "bahdanau_w1"))))
+    if (!is_complete(of))
         refuse(EXIT_REFUSED,
                "layer \"%s\": its %zu weights are neither luong_w and w_c nor bahdanau_v, bahdanau_w1, bahdanau_w2 and "
                "w_c",
                name, of->count);
+    const object *score_matrix = weight_named(of, luong ? "luong_w" : "bahdanau_w2"), *w_c = weight_named(of, "w_c");
     if (score_matrix->rank != 2 || w_c->rank != 2)
         refuse(EXIT_REFUSED, "layer \"%s\": a weight that is not a matrix", name);
     const int64_t features = score_matrix->shape[0], units = w_c->shape[1];

@@ -40,6 +40,9 @@ void layer_add_weight(layer *to, const char *name, const object *data, const cha
  * suffix that makes names unique); NULL when it is none. */
 const char *attention_role(const char *sublayer);
 
+/* Whether the layer's weights are, by their names, all those of one score. */
+bool is_complete(const layer *attention);
+
 /* Names the weights of an attention layer in Keras's order: 2 are Luong's, 4 are Bahdanau's. */
 void name_by_order(layer *attention);
 
