@@ -139,11 +139,91 @@ static ALWAYS_INLINE void NAMED(fold_group)(const NAMED(row_group) * group, vec 
     NAMED(group_context)(group, p, c, full, tail);
 }
 
+/* ---- One query, rows of few vectors, none hidden ---------------------------------------------------
+ *
+ * q and the context stay in registers. The scores of a group go interleaved with the weighted sum of the group before it: the
+ * fetch of rows from afar overlaps with arithmetic on rows in the first cache, and the latency of exp hides. */
+
+#undef PREFETCH_ROWS
+#define PREFETCH_ROWS 16
+#undef PIPELINED
+#define PIPELINED (VEC_BITS == 512) /* which has the registers: q, context and four sums */
+
+static ALWAYS_INLINE void NAMED(add_row)(vec *c, const real *row, real weight, size_t full, size_t tail) {
+    vec w = v_set1(weight);
+    UNROLL for (size_t j = 0; j < full; j++) c[j] = v_fma(w, v_load(row + j * VEC_LANES), c[j]);
+    c[full] = v_fma(w, v_load_n(row + full * VEC_LANES, tail), c[full]);
+}
+
+/* The scores of the group that begins at h; with `weights`, those of the group before it, c += its rows on the way. */
+static ALWAYS_INLINE vec NAMED(pipeline_step)(const real *h, ptrdiff_t stride, const real *weights, const vec *q,
+                                              vec *c, size_t full, size_t tail) {
+    const real *before = h - VEC_LANES * stride;
+    vec folded[VEC_LANES / V_FOLD];
+    ROLLED for (size_t r = 0; r < VEC_LANES; r += V_FOLD) {
+        vec score[V_FOLD];
+        UNROLL for (size_t i = 0; i < V_FOLD; i++) {
+            const real *ahead = h + PREFETCH_ROWS * stride;
+            UNROLL for (size_t j = 0; j <= full; j++) __builtin_prefetch(ahead + j * VEC_LANES);
+            score[i] = v_mul(v_load_n(h + full * VEC_LANES, tail), q[full]);
+            UNROLL for (size_t j = 0; j < full; j++) score[i] = v_fma(v_load(h + j * VEC_LANES), q[j], score[i]);
+            if (weights) NAMED(add_row)(c, before, weights[r + i], full, tail);
+            h += stride;
+            before += stride;
+            HIDE(h);
+            HIDE(before);
+        }
+        folded[r / V_FOLD] = v_fold(score);
+    }
+    return v_join(folded);
+}
+
+/* Whole groups; answers how many rows they were. */
+static ALWAYS_INLINE size_t NAMED(dot_pipeline)(const attn_rows *rows, const real *query, real *maximum, real *sum,
+                                                real *context, real *scores, size_t full, size_t tail) {
+    const ptrdiff_t stride = rows->h_time;
+    const real *h = rows->h;
+    real weights[VEC_LANES] __attribute__((aligned(64)));
+    vec q[8], c[8], sums = v_zero(), top = v_set1(*maximum);
+    UNROLL for (size_t j = 0; j <= full; j++) {
+        q[j] = v_load(query + j * VEC_LANES);
+        c[j] = v_load(context + j * VEC_LANES);
+    }
+    size_t done = 0;
+    for (; done + VEC_LANES <= rows->rows; done += VEC_LANES, h += VEC_LANES * stride) {
+        vec e = done ? NAMED(pipeline_step)(h, stride, weights, q, c, full, tail)
+                     : NAMED(pipeline_step)(h, stride, NULL, q, c, full, tail);
+        if (scores) v_store(scores + done, e);
+        if (__builtin_expect(v_any_gt(e, top), 0)) {
+            vec raised = v_set1(v_max_lanes(v_max(e, v_set1(-(real)INFINITY)))), factor = v_exp(v_sub(top, raised));
+            UNROLL for (size_t j = 0; j <= full; j++) c[j] = v_mul(c[j], factor);
+            sums = v_mul(sums, factor);
+            *sum *= NAMED(first_lane)(factor);
+            top = raised;
+        }
+        vec w = v_exp(v_sub(e, top));
+        sums = v_add(sums, w);
+        v_store(weights, w);
+    }
+    for (size_t i = 0; done && i < VEC_LANES; i++)
+        NAMED(add_row)(c, h + ((ptrdiff_t)i - VEC_LANES) * stride, weights[i], full, tail);
+    UNROLL for (size_t j = 0; j <= full; j++) v_store(context + j * VEC_LANES, c[j]);
+    *sum += v_sum(sums);
+    *maximum = NAMED(first_lane)(top);
+    return done;
+}
+
+/* ---- Any number of queries, rows of any width ------------------------------------------------------ */
+
 static ALWAYS_INLINE void NAMED(dot_rows_sized)(const attn_rows *rows, const real *q, size_t q_stride, size_t queries,
                                                 const attn_partial *partial, real *scores, ptrdiff_t scores_stride,
-                                                size_t full, size_t tail) {
+                                                size_t full, size_t tail, bool pipelined) {
     NAMED(row_group) group;
-    for (size_t step = 0; step < rows->rows;) {
+    size_t step = 0;
+    if (pipelined && queries == 1 && !rows->mask) {
+        step = NAMED(dot_pipeline)(rows, q, partial->maximum, partial->sum, partial->context, scores, full, tail);
+    }
+    while (step < rows->rows) {
         NAMED(next_group)(rows, queries, &step, &group);
         if (group.count == 0) break;
         for (size_t i = 0; i < queries; i++) {
@@ -165,7 +245,7 @@ static void NAMED(dot_rows)(const attn_rows *rows, const void *q, size_t q_strid
     if (to && rows->mask) NAMED(hide_all)(to, scores_stride, queries, rows->rows);
 #define SIZED(n)                                                                                                       \
     case n:                                                                                                            \
-        NAMED(dot_rows_sized)(rows, q, q_stride, queries, partial, to, scores_stride, n, tail);                        \
+        NAMED(dot_rows_sized)(rows, q, q_stride, queries, partial, to, scores_stride, n, tail, PIPELINED);             \
         break
     switch (full) {
         SIZED(0);
@@ -177,7 +257,7 @@ static void NAMED(dot_rows)(const attn_rows *rows, const void *q, size_t q_strid
         SIZED(6);
         SIZED(7);
     default:
-        NAMED(dot_rows_sized)(rows, q, q_stride, queries, partial, to, scores_stride, full, tail);
+        NAMED(dot_rows_sized)(rows, q, q_stride, queries, partial, to, scores_stride, full, tail, false);
     }
 #undef SIZED
 }

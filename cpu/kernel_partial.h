@@ -5,10 +5,13 @@
  * An empty one (m = -inf, l = 0, c = 0) changes nothing, not a bit. */
 /* SPDX-License-Identifier: Apache-2.0 */
 
-static real NAMED(exp_one)(real x) {
-    v_store_n(&x, v_exp(v_set1(x)), 1);
+static inline real NAMED(first_lane)(vec a) {
+    real x;
+    v_store_n(&x, a, 1);
     return x;
 }
+
+static real NAMED(exp_one)(real x) { return NAMED(first_lane)(v_exp(v_set1(x))); }
 
 /* c <- a c + b d; a factor of 1 is exact, and a factor of 0 stands for an empty side, whose c is 0. */
 static void NAMED(merge_context)(real *c, real a, const real *d, real b, size_t features) {

@@ -25,4 +25,10 @@ typedef double real;
 #include "cpu/vec_scalar.h"
 #endif
 
+static inline vec v_sum_each(const vec *v) {
+    vec folded[VEC_LANES / V_FOLD];
+    UNROLL for (size_t i = 0; i < VEC_LANES; i += V_FOLD) folded[i / V_FOLD] = v_fold(v + i);
+    return v_join(folded);
+}
+
 #include "cpu/vec_math.h"

@@ -40,10 +40,13 @@ static inline vec v_put_four(vec a, vec b, int i) {
     return i == 0 ? _mm256_blend_ps(a, b, 0x0f) : _mm256_blend_ps(a, b, 0xf0);
 }
 
-static inline vec v_sum_each(const vec *v) {
-    vec a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-    vec b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
-    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+/* Each 128-bit half k holds, for i < 4, the sum of half k of v[i]. */
+static inline vec v_fold(const vec *v) {
+    return _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+}
+
+static inline vec v_join(const vec *v) {
+    return _mm256_add_ps(_mm256_permute2f128_ps(v[0], v[1], 0x20), _mm256_permute2f128_ps(v[0], v[1], 0x31));
 }
 #else
 typedef __m256d vec;
@@ -68,10 +71,12 @@ static inline real v_max_lanes(vec a) {
 static inline vec v_load_fours(const real *p) { return _mm256_loadu_pd(p); }
 static inline vec v_put_four(vec a, vec b, int i) { return i == 0 ? b : a; }
 
-static inline vec v_sum_each(const vec *v) {
+static inline vec v_fold(const vec *v) {
     vec a = _mm256_hadd_pd(v[0], v[1]), b = _mm256_hadd_pd(v[2], v[3]);
     return _mm256_add_pd(_mm256_permute2f128_pd(a, b, 0x20), _mm256_permute2f128_pd(a, b, 0x31));
 }
+
+static inline vec v_join(const vec *v) { return *v; }
 #endif
 
 static inline vec v_zero(void) { return MM(setzero)(); }

@@ -33,20 +33,18 @@ static inline real v_max_lanes(vec a) {
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
-/* Four vectors to one: each 128-bit quarter q holds, for i = 0..3, the sum of quarter q of v[i]. */
-static inline vec NAMED(v_sum_quarters)(const vec *v) {
+static inline vec v_load_fours(const real *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+
+/* Each 128-bit quarter k holds, for i < 4, the sum of quarter k of v[i]. */
+static inline vec v_fold(const vec *v) {
     vec a = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
     vec b = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
 }
 
-static inline vec v_load_fours(const real *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
-
-static inline vec v_sum_each(const vec *v) {
-    vec a = NAMED(v_sum_quarters)(v), b = NAMED(v_sum_quarters)(v + 4);
-    vec c = NAMED(v_sum_quarters)(v + 8), d = NAMED(v_sum_quarters)(v + 12);
-    vec x = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-    vec y = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xdd));
+static inline vec v_join(const vec *v) {
+    vec x = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x88), _mm512_shuffle_f32x4(v[0], v[1], 0xdd));
+    vec y = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x88), _mm512_shuffle_f32x4(v[2], v[3], 0xdd));
     return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
 }
 #else
@@ -67,18 +65,19 @@ static inline real v_max_lanes(vec a) {
     return _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)));
 }
 
-static inline vec NAMED(v_sum_pair)(vec a, vec b) {
-    return _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
-}
-
 static inline vec v_load_fours(const real *p) { return _mm512_broadcast_f64x4(_mm256_loadu_pd(p)); }
 
-static inline vec v_sum_each(const vec *v) {
-    vec a = NAMED(v_sum_pair)(v[0], v[1]), b = NAMED(v_sum_pair)(v[2], v[3]);
-    vec c = NAMED(v_sum_pair)(v[4], v[5]), d = NAMED(v_sum_pair)(v[6], v[7]);
-    vec x = _mm512_add_pd(_mm512_shuffle_f64x2(a, b, 0x88), _mm512_shuffle_f64x2(a, b, 0xdd));
-    vec y = _mm512_add_pd(_mm512_shuffle_f64x2(c, d, 0x88), _mm512_shuffle_f64x2(c, d, 0xdd));
-    return _mm512_add_pd(_mm512_shuffle_f64x2(x, y, 0x88), _mm512_shuffle_f64x2(x, y, 0xdd));
+/* Each 256-bit half k holds, for i < 4, the sum of half k of v[i]. */
+static inline vec v_fold(const vec *v) {
+    vec a = _mm512_add_pd(_mm512_unpacklo_pd(v[0], v[1]), _mm512_unpackhi_pd(v[0], v[1]));
+    vec b = _mm512_add_pd(_mm512_unpacklo_pd(v[2], v[3]), _mm512_unpackhi_pd(v[2], v[3]));
+    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13),
+                  odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+    return _mm512_add_pd(_mm512_permutex2var_pd(a, even, b), _mm512_permutex2var_pd(a, odd, b));
+}
+
+static inline vec v_join(const vec *v) {
+    return _mm512_add_pd(_mm512_shuffle_f64x2(v[0], v[1], 0x44), _mm512_shuffle_f64x2(v[0], v[1], 0xee));
 }
 #endif
 

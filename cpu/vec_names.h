@@ -25,6 +25,8 @@
  *   v_sum(a)             the lanes' sum, always in the same order
  *   v_max_lanes(a)       the largest lane; NaN lanes may be lost
  *   v_sum_each(v)        lane i: the sum of the lanes of v[i], for VEC_LANES vectors, each summed in the same order
+ *   v_join, v_fold       v_sum_each in two steps, which keeps fewer registers: v_fold makes one vector of V_FOLD, v_join takes
+ *                        VEC_LANES / V_FOLD of those
  *   v_scale(a, n)        a 2^n for integral n up to twice the exponent's range; rounds once
  *   v_exp v_tanh         vec_math.h
  */
@@ -36,13 +38,18 @@
 #define NAMED_PASTE(name, suffix) name##_##suffix
 
 #define VEC_LANES (VEC_BITS / REAL_BITS)
+#define V_FOLD (VEC_LANES < 4 ? VEC_LANES : 4)
 
-/* A function called with constants becomes a kernel of that size; a short loop over registers must leave no loop behind. */
+/* A function called with constants becomes a kernel of that size; a short loop over registers must leave no loop behind.
+ * HIDE keeps the compiler from tracing a pointer back to where it came from, and from making a register of each of its offsets. */
+#define HIDE(pointer) __asm__("" : "+r"(pointer))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("unroll 16")
+#define ROLLED _Pragma("nounroll")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#define ROLLED _Pragma("GCC unroll 1")
 #endif
 
 #define real NAMED(real)
@@ -70,6 +77,8 @@
 #define v_any_gt NAMED(v_any_gt)
 #define v_sum NAMED(v_sum)
 #define v_max_lanes NAMED(v_max_lanes)
+#define v_fold NAMED(v_fold)
+#define v_join NAMED(v_join)
 #define v_sum_each NAMED(v_sum_each)
 #define v_scale NAMED(v_scale)
 #define v_pow2 NAMED(v_pow2)

@@ -39,7 +39,8 @@ static inline vec v_select_gt(vec x, vec y, vec a, vec b) { return x > y ? a : b
 static inline int v_any_gt(vec x, vec y) { return x > y; }
 static inline real v_sum(vec a) { return a; }
 static inline real v_max_lanes(vec a) { return a; }
-static inline vec v_sum_each(const vec *v) { return *v; }
+static inline vec v_fold(const vec *v) { return *v; }
+static inline vec v_join(const vec *v) { return *v; }
 
 /* 2^k for integral k of a normal result: adding REAL_ROUNDER leaves k in the low bits. */
 static inline vec v_pow2(vec k) {
