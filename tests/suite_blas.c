@@ -14,6 +14,7 @@ static int execute(const char *const *arguments, const char *const *settings, ch
     cr_assert(child >= 0);
     if (!child) {
         dup2(ends[1], STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
         close(ends[1]);
         for (; *settings; settings++) putenv((char *)*settings);
@@ -57,24 +58,40 @@ static const char *const walk[] = {ATTENTION_CASES,
                                    CASE("luong_query_wider_f64"),
                                    NULL};
 
+static void expect_success(const char *const *arguments, const char *const *settings) {
+    char output[4096];
+    const int status = execute(arguments, settings, output, sizeof output);
+    cr_assert(WIFEXITED(status) && !WEXITSTATUS(status), "%s %s: status %d\n%s", arguments[0],
+              settings[0] ? settings[0] : "", status, output);
+}
+
 static void expect_healthy_walk(const char *program, const char *const *settings) {
     const char *arguments[sizeof walk / sizeof *walk];
     memcpy(arguments, walk, sizeof walk);
     arguments[0] = program;
-    char output[4096];
-    const int status = execute(arguments, settings, output, sizeof output);
-    cr_assert(WIFEXITED(status) && !WEXITSTATUS(status), "%s: status %d\n%s", settings[0] ? settings[0] : "", status,
-              output);
+    expect_success(arguments, settings);
 }
+
+static const char *const fake_cores[] = {"FAKE_OPENBLAS_CORE=Haswell",        "FAKE_OPENBLAS_CORE=Zen",
+                                         "FAKE_OPENBLAS_CORE=SkylakeX",       "FAKE_OPENBLAS_CORE=Cooperlake",
+                                         "FAKE_OPENBLAS_CORE=SapphireRapids", "FAKE_OPENBLAS_CORE=armv8"};
+enum { FAKE_CORES = sizeof fake_cores / sizeof *fake_cores };
 
 /* The fake aborts at a product that the real one would share among its threads. */
 Test(blas, no_product_wakes_threads) {
-    static const char *const cores[] = {"FAKE_OPENBLAS_CORE=Haswell",        "FAKE_OPENBLAS_CORE=Zen",
-                                        "FAKE_OPENBLAS_CORE=SkylakeX",       "FAKE_OPENBLAS_CORE=Cooperlake",
-                                        "FAKE_OPENBLAS_CORE=SapphireRapids", "FAKE_OPENBLAS_CORE=armv8"};
-    for (size_t i = 0; i < sizeof cores / sizeof *cores; i++) {
-        const char *settings[] = {cores[i], "LD_LIBRARY_PATH=" FAKE_FOLDER, NULL};
+    for (size_t i = 0; i < FAKE_CORES; i++) {
+        const char *settings[] = {fake_cores[i], "LD_LIBRARY_PATH=" FAKE_FOLDER, NULL};
         expect_healthy_walk(ATTENTION_CASES, settings);
+    }
+}
+
+Test(blas, products_of_every_size) {
+    static const char *const products[] = {BLAS_PRODUCTS, NULL};
+    const char *real[] = {NULL};
+    expect_success(products, real);
+    for (size_t i = 0; i < FAKE_CORES; i++) {
+        const char *settings[] = {fake_cores[i], "LD_LIBRARY_PATH=" FAKE_FOLDER, NULL};
+        expect_success(products, settings);
     }
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #define FOREIGN(name)                                                                                                  \
-    void name(void);                                                                                                   \
+    __attribute__((visibility("default"))) void name(void);                                                            \
     void name(void) {                                                                                                  \
         fputs("the host's " #name " was called\n", stderr);                                                            \
         abort();                                                                                                       \
@@ -29,6 +29,6 @@ FOREIGN(blas_thread_init)
 FOREIGN(gotoblas_dynamic_init)
 FOREIGN(sgemm_nn)
 FOREIGN(sgemm_nt)
-extern char gotoblas[64];
+__attribute__((visibility("default"))) extern char gotoblas[64];
 char gotoblas[64];
 #endif
