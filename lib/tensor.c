@@ -3,74 +3,84 @@
 
 #include "lib/status.h"
 
-static bool is_empty(const attn_tensor *tensor) {
-    return tensor->count[0] == 0 || tensor->count[1] == 0 || tensor->count[2] == 0;
+static bool is_empty(const attn_tensor_shape *shape) {
+    return shape->count[0] == 0 || shape->count[1] == 0 || shape->count[2] == 0;
 }
 
-static attn_status stride_overflow(const attn_tensor *tensor) {
+static attn_status stride_overflow(const attn_tensor_kind *kind) {
     return attn_fail(ATTN_ERROR_OVERFLOW, "%s: the last element that its strides reach does not fit the address space",
-                     tensor->name);
+                     kind->name);
 }
 
-/* Row strides are checked even where there is one row: a call should not begin to fail when its sizes grow, and the dense batch stride
- * counts whole rows. */
-static attn_status resolve_stride(attn_tensor *tensor, int d) {
-    const int64_t given = tensor->given[d].value;
+/* Row strides are checked even where there is one row: a call should not begin to fail when its sizes grow, and the dense
+ * batch stride counts whole rows. */
+static attn_status resolve_stride(const attn_tensor_kind *kind, const attn_tensor_shape *shape, int d,
+                                  ptrdiff_t *stride) {
+    const int64_t given = shape->given[d];
     ptrdiff_t dense = 1;
-    const bool overflow = d < 2 && __builtin_mul_overflow(tensor->count[d + 1], (size_t)tensor->stride[d + 1], &dense);
+    const bool overflow = d < 2 && __builtin_mul_overflow(shape->count[d + 1], (size_t)stride[d + 1], &dense);
     if (given < 0)
-        return attn_fail(ATTN_ERROR_SHAPE, "%s: is %lld, want 0 (dense) or more", tensor->given[d].name,
-                         (long long)given);
-    if ((given == 0 && overflow && tensor->count[d] > 1) || (uint64_t)given > PTRDIFF_MAX)
-        return stride_overflow(tensor);
-    if (d == 1 && given > 0 && given < dense && !tensor->rows_touch)
+        return attn_fail(ATTN_ERROR_SHAPE, "%s: is %lld, want 0 (dense) or more", kind->strides[d], (long long)given);
+    if ((given == 0 && overflow && shape->count[d] > 1) || (uint64_t)given > PTRDIFF_MAX) return stride_overflow(kind);
+    if (d == 1 && given > 0 && given < dense && !kind->rows_touch)
         return attn_fail(ATTN_ERROR_SHAPE, "%s: is %lld, want 0 (dense) or at least %lld, the length of a row",
-                         tensor->given[d].name, (long long)given, (long long)dense);
-    tensor->stride[d] = given ? (ptrdiff_t)given : overflow ? 0 : dense;
+                         kind->strides[d], (long long)given, (long long)dense);
+    stride[d] = given ? (ptrdiff_t)given : overflow ? 0 : dense;
     return ATTN_OK;
 }
 
 /* No element depends on the stride of a dimension of one step; below, none shall overflow by it either. */
-static void drop_unused_strides(attn_tensor *tensor) {
-    for (int d = 0; d < ATTN_REGION_DIMS; d++)
-        if (tensor->count[d] <= 1 || is_empty(tensor)) tensor->stride[d] = d == 1 ? (ptrdiff_t)tensor->count[2] : 1;
+static void drop_unused_strides(const attn_tensor_shape *shape, ptrdiff_t *stride) {
+    if (shape->count[0] == 1) stride[0] = 1;
+    if (shape->count[1] == 1) stride[1] = (ptrdiff_t)shape->count[2];
+    if (shape->count[2] == 1) stride[2] = 1;
 }
 
-static bool rows_overlap(const attn_tensor *tensor) {
-    return attn_rows_overlap(tensor->count[0], (size_t)tensor->stride[0], tensor->count[1], (size_t)tensor->stride[1],
-                             tensor->count[2]);
-}
-
-attn_status attn_tensor_resolve(attn_tensor *tensor) {
+static attn_status resolve(attn_tensor *tensor, const void *pointer, size_t element, const attn_tensor_shape *shape) {
+    const attn_tensor_kind *kind = tensor->kind;
+    const size_t *count = shape->count, alignment = kind->alignment ? kind->alignment : element;
+    ptrdiff_t *stride = tensor->stride;
     for (int d = ATTN_REGION_DIMS - 1; d >= 0; d--) {
-        const attn_status status = resolve_stride(tensor, d);
+        const attn_status status = resolve_stride(kind, shape, d, stride);
         if (status) return status;
     }
-    drop_unused_strides(tensor);
-    if (is_empty(tensor)) tensor->pointer = NULL;
-    if (!tensor->pointer)
-        return tensor->required && !is_empty(tensor)
-                   ? attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL, want a pointer", tensor->name)
-                   : ATTN_OK;
-    if ((uintptr_t)tensor->pointer % tensor->alignment != 0)
-        return attn_fail(ATTN_ERROR_ALIGNMENT, "%s: is %p, want a multiple of %zu", tensor->name, tensor->pointer,
-                         tensor->alignment);
-    if (!attn_region_make(&tensor->region, tensor->pointer, tensor->element, tensor->count, tensor->stride))
-        return stride_overflow(tensor);
-    if (tensor->written && rows_overlap(tensor))
+    drop_unused_strides(shape, stride);
+    if ((uintptr_t)pointer % alignment != 0)
+        return attn_fail(ATTN_ERROR_ALIGNMENT, "%s: is %p, want a multiple of %zu", kind->name, pointer, alignment);
+    if (!attn_region_make(&tensor->region, pointer, element, count, stride)) return stride_overflow(kind);
+    if (kind->written && attn_rows_overlap(count[0], (size_t)stride[0], count[1], (size_t)stride[1], count[2]))
         return attn_fail(ATTN_ERROR_OVERLAP, "%s: its own rows overlap, by batch stride %td and row stride %td",
-                         tensor->name, tensor->stride[0], tensor->stride[1]);
+                         kind->name, stride[0], stride[1]);
     return ATTN_OK;
 }
 
-attn_status attn_tensors_check_overlap(const attn_tensor *tensors, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        if (!tensors[i].written || !tensors[i].pointer) continue;
-        for (size_t j = 0; j < count; j++) {
-            if (j == i || !tensors[j].pointer || (tensors[j].written && j < i)) continue;
-            if (attn_regions_overlap(&tensors[i].region, &tensors[j].region))
-                return attn_fail(ATTN_ERROR_OVERLAP, "%s: overlaps %s, want memory of its own", tensors[i].name,
-                                 tensors[j].name);
+const attn_tensor *attn_tensors_add(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
+                                    size_t element, const attn_tensor_shape *shape) {
+    if (tensors->status || is_empty(shape)) return NULL;
+    if (!pointer) {
+        if (kind->required)
+            tensors->status = attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL, want a pointer", kind->name);
+        return NULL;
+    }
+    attn_tensor *tensor = &tensors->list[tensors->count];
+    tensor->kind = kind;
+    tensors->status = resolve(tensor, pointer, element, shape);
+    if (tensors->status) return NULL;
+    tensors->count++;
+    return tensor;
+}
+
+attn_status attn_tensors_check(const attn_tensors *tensors) {
+    if (tensors->status) return tensors->status;
+    for (size_t i = 0; i < tensors->count; i++) {
+        const attn_tensor *written = &tensors->list[i];
+        if (!written->kind->written) continue;
+        for (size_t j = 0; j < tensors->count; j++) {
+            const attn_tensor *other = &tensors->list[j];
+            if (j == i || (other->kind->written && j < i)) continue;
+            if (attn_regions_overlap(&written->region, &other->region))
+                return attn_fail(ATTN_ERROR_OVERLAP, "%s: overlaps %s, want memory of its own", written->kind->name,
+                                 other->kind->name);
         }
     }
     return ATTN_OK;

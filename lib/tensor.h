@@ -1,31 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One pointer of a call with its shape and strides, and the checks that all of them share. */
+/* The tensors of one call: each with its shape and strides, and the checks that all of them share. */
 #ifndef ATTN_LIB_TENSOR_H
 #define ATTN_LIB_TENSOR_H
 
 #include "attention/attention.h"
 #include "lib/region.h"
 
-typedef struct attn_tensor {
+/* What is the same for a tensor in every call. */
+typedef struct attn_tensor_kind {
     const char *name;
-    const void *pointer;
-    size_t element, alignment; /* bytes */
-    size_t count[ATTN_REGION_DIMS];
-    struct {
-        const char *name; /* NULL: the caller has no say */
-        int64_t value;    /* 0: dense */
-    } given[ATTN_REGION_DIMS];
+    const char *strides[ATTN_REGION_DIMS]; /* the names of those that the caller sets */
+    size_t alignment;                      /* 0: the element's */
     bool required, written;
     bool rows_touch; /* rows may be closer than they are long, as those of a mask */
-    /* Filled in by attn_tensor_resolve. */
+} attn_tensor_kind;
+
+/* Up to three dimensions, the last one innermost, and the strides as given: 0 is dense. */
+typedef struct attn_tensor_shape {
+    size_t count[ATTN_REGION_DIMS];
+    int64_t given[ATTN_REGION_DIMS];
+} attn_tensor_shape;
+
+typedef struct attn_tensor {
+    const attn_tensor_kind *kind;
     ptrdiff_t stride[ATTN_REGION_DIMS];
     attn_region region;
 } attn_tensor;
 
-/* Resolves strides and checks one tensor by itself. One without elements loses its pointer. */
-attn_status attn_tensor_resolve(attn_tensor *tensor);
+enum { ATTN_MOST_TENSORS = 16 };
 
-/* ATTN_ERROR_OVERLAP when one that is written shares a byte with any other. */
-attn_status attn_tensors_check_overlap(const attn_tensor *tensors, size_t count);
+typedef struct attn_tensors {
+    attn_tensor list[ATTN_MOST_TENSORS];
+    size_t count;
+    attn_status status; /* the first fault; from then on nothing is added */
+} attn_tensors;
+
+/* Checks a tensor by itself and adds it. NULL when it has no elements, was not given, or is at fault. */
+const attn_tensor *attn_tensors_add(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
+                                    size_t element, const attn_tensor_shape *shape);
+
+/* The status so far; if that is ATTN_OK, ATTN_ERROR_OVERLAP when one that is written shares a byte with any other. */
+attn_status attn_tensors_check(const attn_tensors *tensors);
 
 #endif
