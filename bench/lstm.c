@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Items that step together: at 100 units their GEMM is just small enough for OpenBLAS's path without packing. */
-enum { TOGETHER = 24 };
+static const size_t together = 24;
 
 typedef struct pass {
     const lstm_weights *weights;
@@ -60,9 +60,9 @@ static void forward_share(void *argument, int thread, int threads) {
     const size_t units = p->weights->units;
     size_t first, last;
     team_share(p->items, 1, thread, threads, &first, &last);
-    float *gates = allocate(TOGETHER * 4 * units * sizeof *gates), *cell = allocate(TOGETHER * units * sizeof *cell);
-    for (size_t i = first; i < last; i += TOGETHER)
-        forward_together(p, i, last - i < TOGETHER ? last - i : TOGETHER, gates, cell);
+    float *gates = allocate(together * 4 * units * sizeof *gates), *cell = allocate(together * units * sizeof *cell);
+    for (size_t i = first; i < last; i += together)
+        forward_together(p, i, last - i < together ? last - i : together, gates, cell);
     release(gates);
     release(cell);
 }

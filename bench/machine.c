@@ -15,15 +15,19 @@
 extern char **environ;
 
 double machine_others(void) {
-    double user, nice, system, idle, wait, irq, softirq, stolen;
+    enum { IDLE = 3, WAITING = 4, STOLEN = 7 }; /* user, nice, system, idle, waiting, two of interrupts, stolen */
+    char line[256] = "";
     FILE *file = fopen("/proc/stat", "r");
-    const int found = file ? fscanf(file, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &user, &nice, &system, &idle, &wait,
-                                    &irq, &softirq, &stolen)
-                           : 0;
+    const int found = file && fgets(line, sizeof line, file) && !strncmp(line, "cpu ", 4);
     if (file) fclose(file);
     struct rusage own;
-    if (found != 8 || getrusage(RUSAGE_SELF, &own)) return 0;
-    const double ticks = user + nice + system + irq + softirq + stolen;
+    if (!found || getrusage(RUSAGE_SELF, &own)) return 0;
+    double ticks = 0;
+    char *at = line + 4;
+    for (int i = 0; i <= STOLEN; i++) {
+        const double count = strtod(at, &at);
+        if (i != IDLE && i != WAITING) ticks += count;
+    }
     const double micro = (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec);
     return ticks / (double)sysconf(_SC_CLK_TCK) - (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) - 1e-6 * micro;
 }
@@ -57,7 +61,8 @@ size_t machine_cache(int level) {
         read_cache(index, "level", number, sizeof number);
         read_cache(index, "type", kind, sizeof kind);
         read_cache(index, "size", size, sizeof size);
-        if (atoi(number) == level && strcmp(kind, "Instruction")) return (size_t)strtoul(size, NULL, 10) * 1024;
+        if (strtol(number, NULL, 10) == level && strcmp(kind, "Instruction"))
+            return (size_t)strtoul(size, NULL, 10) * 1024;
     }
     const int names[] = {_SC_LEVEL1_DCACHE_SIZE, _SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
     const long size = sysconf(names[level - 1]);

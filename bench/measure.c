@@ -23,6 +23,7 @@ typedef struct candidate {
     attn_context *context;
     attn_plan *plan;
     attn_layer_forward_args args;
+    void *prepared;
     double estimate; /* seconds of a call */
     double *samples;
 } candidate;
@@ -69,9 +70,8 @@ static void candidate_prepare(candidate *c, const kit_problem *problem, const op
     if (!wanted->prepared) return;
     const size_t size = c->row->prepared = attn_plan_prepared_size(c->plan);
     if (!size) return;
-    void *prepared = allocate(size);
-    if (attn_layer_prepare(c->plan, &c->args.weights, prepared, size)) fail("%s", attn_last_error_message());
-    c->args.prepared = prepared;
+    c->args.prepared = c->prepared = allocate(size);
+    if (attn_layer_prepare(c->plan, &c->args.weights, c->prepared, size)) fail("%s", attn_last_error_message());
     c->args.weights = (attn_layer_weights)ATTN_LAYER_WEIGHTS_INIT;
 }
 
@@ -89,7 +89,7 @@ static bool candidate_open(candidate *c, const kit_problem *problem, const optio
 }
 
 static void candidate_close(candidate *c) {
-    release((void *)(uintptr_t)c->args.prepared);
+    release(c->prepared);
     release(c->args.workspace);
     release(c->samples);
     attn_plan_destroy(c->plan);

@@ -104,8 +104,8 @@ const peak_kernels PEAK_TABLE = {
     .isa = PEAK_ISA,
     .fma_f32 = fma_f32,
     .fma_f64 = fma_f64,
-    .flops_f32 = 2 * SUMS * UNROLL * sizeof(floats) / sizeof(float),
-    .flops_f64 = 2 * SUMS * UNROLL * sizeof(doubles) / sizeof(double),
+    .flops_f32 = sizeof(floats) / sizeof(float) * 2 * SUMS * UNROLL,
+    .flops_f64 = sizeof(doubles) / sizeof(double) * 2 * SUMS * UNROLL,
     .read = {read_plain, read_ahead, read_four},
     .copy = {copy_memcpy, copy_plain, copy_past_cache},
 };

@@ -10,9 +10,9 @@ enum { PEAK_VARIANTS = 3 };
 
 typedef struct peak_kernels {
     const char *isa;
-    /* Fused multiply-adds, `rounds` times PEAK_FMA_ROUND flops. */
+    /* Fused multiply-adds, flops_f32 or flops_f64 in each round. */
     double (*fma_f32)(size_t rounds), (*fma_f64)(size_t rounds);
-    size_t flops_f32, flops_f64; /* of a round */
+    size_t flops_f32, flops_f64;
     /* Reads every byte; both sizes are multiples of PEAK_GRAIN. Answers something that depends on all of it. */
     unsigned (*read[PEAK_VARIANTS])(const void *from, size_t bytes);
     void (*copy[PEAK_VARIANTS])(void *to, const void *from, size_t bytes);
