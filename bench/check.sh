@@ -23,7 +23,10 @@ ends() {
     local wanted=$1 words=$2 status=0
     shift 2
     "$bench" "$@" >"$folder/output" 2>&1 || status=$?
-    [ "$status" = "$wanted" ] && grep -qF -- "$words" "$folder/output" || { echo "status $status:"; cat "$folder/output"; return 1; }
+    if [ "$status" = "$wanted" ] && grep -qF -- "$words" "$folder/output"; then return 0; fi
+    echo "status $status:"
+    cat "$folder/output"
+    return 1
 }
 
 # counts N REGEX FILE
