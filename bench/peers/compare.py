@@ -34,6 +34,7 @@ WORKLOADS = {  # batch, timesteps, features, units
     "wide": (16, 256, 1024, 128),
 }
 LEAST_ROUNDS = 5
+DISTURBED = 0.1  # processors; what the clock's steps and the system's own threads come to is less
 
 
 def die_with_parent():
@@ -98,6 +99,20 @@ class Contestant:
                 "spread": (quartiles[2] - quartiles[0]) / statistics.median(self.times), "rounds": len(self.times), "calls": self.count}
 
 
+def processor_seconds(pid):
+    """What a process has spent, in steps of 10 ms."""
+    with open(f"/proc/{pid}/stat") as file:
+        return sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def spent_by_others(workers):
+    """Processor seconds, since some beginning, that went to anything but this comparison, other virtual machines included."""
+    with open("/proc/stat") as file:
+        user, nice, system, _idle, _wait, irq, softirq, stolen = map(int, file.readline().split()[1:9])
+    busy = (user + nice + system + irq + softirq + stolen) / os.sysconf("SC_CLK_TCK")
+    return busy - processor_seconds(os.getpid()) - sum(processor_seconds(worker.process.pid) for worker in workers)
+
+
 def progress(text):
     if sys.stderr.isatty():
         print("\r\033[K" + text, end="", file=sys.stderr, flush=True)
@@ -154,12 +169,14 @@ def run_case(workers, name, shape, score, direction, options):
             good, bad = check_variants(worker, case, directory, reference, expected)
             contestants += good
             rows += bad
+    began, others = time.monotonic(), spent_by_others(workers)
     for contestant in contestants:
         contestant.calibrate(options)
     if contestants:
         time_rounds(contestants, options, label)
+    others = (spent_by_others(workers) - others) / (time.monotonic() - began)
     progress("")
-    return {"workload": name, **case._asdict(), "dtype": "float32", "threads": options.threads,
+    return {"workload": name, **case._asdict(), "dtype": "float32", "threads": options.threads, "others_processors": others,
             "contestants": [contestant.summary() for contestant in contestants] + rows}
 
 
@@ -183,6 +200,8 @@ def detail_lines(row):
         ratio = f"{c['median'] / ours['median']:.2f}x" if ours else "-"
         yield (f"  {c['software']:13} {c['variant']:42} {duration(c['minimum']):>10} {duration(c['median']):>10} "
                f"{c['spread']:7.1%} {ratio:>8} {c['error_over_gate']:10.2g}")
+    if row["others_processors"] > DISTURBED:
+        yield f"  disturbed: something else kept {row['others_processors']:.1f} processors busy meanwhile"
 
 
 def side_by_side_lines(rows):
