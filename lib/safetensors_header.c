@@ -76,28 +76,33 @@ static size_t count_string_bytes(json_t *value) {
     return bytes;
 }
 
+/* Parses once. NULL with an error that may lie: the parser's text buffer drops a byte when it can't grow, and carries on,
+ * so that want of memory looks like broken JSON, or like a name that is a byte shorter. */
+static json_t *parse_once(const char *text, size_t length, size_t string_bytes, json_error_t *error) {
+    json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, error);
+    if (!root || count_string_bytes(root) == string_bytes) return root;
+    json_decref(root);
+    error->text[0] = '\0';
+    return NULL;
+}
+
 static attn_status parse_json(const char *text, size_t length, json_t **root) {
     size_t string_bytes;
     json_error_t error;
+    char quoted[ATTN_QUOTE_SIZE];
     attn_status status = survey(text, length, &string_bytes);
     if (status != ATTN_OK) return status;
     if (length == 0 || text[0] != '{') return attn_fail(ATTN_ERROR_FORMAT, "header: does not begin with '{'");
-    error.text[0] = '\0';
-    *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-    if (!*root) {
-        char quoted[ATTN_QUOTE_SIZE];
-        /* Out of memory in the middle of a parse leaves no text, or says so. */
-        if (!error.text[0] || json_error_code(&error) == json_error_out_of_memory)
-            return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "header: out of memory for %zu bytes of JSON", length);
-        return attn_fail(ATTN_ERROR_FORMAT, "header: byte %d: %s", error.position, attn_quote(quoted, error.text));
-    }
-    /* The parser's text buffer drops a byte when it can't grow, and carries on: a name would be wrong in silence. */
-    if (count_string_bytes(*root) != string_bytes) {
-        json_decref(*root);
-        *root = NULL;
+    *root = parse_once(text, length, string_bytes, &error);
+    if (*root) return ATTN_OK;
+    /* JSON is only called broken when memory is there and it fails again. */
+    void *probe = malloc(length);
+    if (probe) *root = parse_once(text, length, string_bytes, &error);
+    free(probe);
+    if (*root) return ATTN_OK;
+    if (!probe || !error.text[0] || json_error_code(&error) == json_error_out_of_memory)
         return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "header: out of memory for %zu bytes of JSON", length);
-    }
-    return ATTN_OK;
+    return attn_fail(ATTN_ERROR_FORMAT, "header: byte %d: %s", error.position, attn_quote(quoted, error.text));
 }
 
 /* Hands out copies of strings from one block that is as long as the header's text, which held each of them in quotes. */

@@ -62,8 +62,7 @@ static attn_status check_entry(const attn_weights_entry *entry, size_t index, pi
     return ATTN_OK;
 }
 
-/* Sets key in object and takes value over, whatever happens. json_object_set_new fails for want of memory or for a key
- * that is not UTF-8; json_stringn_nocheck of the key tells which. */
+/* Sets key, which is UTF-8, in object and takes value over, whatever happens. */
 static attn_status set(json_t *object, const char *key, json_t *value, const char *what) {
     char quoted[ATTN_QUOTE_SIZE];
     if (json_object_get(object, key)) {
@@ -74,18 +73,31 @@ static attn_status set(json_t *object, const char *key, json_t *value, const cha
     return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the header");
 }
 
-/* Whether text is UTF-8, by the parser's own judgement. */
+/* Bytes of the UTF-8 sequence that text begins with; 0 when it is none: cut, overlong, a surrogate or past U+10FFFF. */
+static size_t utf8_sequence(const unsigned char *text) {
+    const unsigned first = text[0], second = text[1];
+    if (first < 0x80) return 1;
+    const size_t length = first >= 0xc2 && first < 0xe0   ? 2
+                          : first >= 0xe0 && first < 0xf0 ? 3
+                          : first >= 0xf0 && first < 0xf5 ? 4
+                                                          : 0;
+    for (size_t i = 1; i < length; ++i)
+        if ((text[i] & 0xc0) != 0x80) return 0; /* a NUL is no continuation, so nothing behind it is read */
+    if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0)) return 0;
+    if ((first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90)) return 0;
+    return length;
+}
+
+/* jansson checks too, but can't tell text that is not UTF-8 from want of memory. */
 static attn_status check_text(const char *text, const char *what) {
-    json_t *unchecked = json_string_nocheck(text), *checked = json_string(text);
     char quoted[ATTN_QUOTE_SIZE];
-    attn_status status = ATTN_OK;
-    if (!unchecked)
-        status = attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the header");
-    else if (!checked)
-        status = attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s \"%s\": not UTF-8", what, attn_quote(quoted, text));
-    json_decref(unchecked);
-    json_decref(checked);
-    return status;
+    for (const unsigned char *at = (const unsigned char *)text; *at;) {
+        const size_t length = utf8_sequence(at);
+        if (length == 0)
+            return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s \"%s\": not UTF-8", what, attn_quote(quoted, text));
+        at += length;
+    }
+    return ATTN_OK;
 }
 
 static attn_status add_metadata(json_t *root, const attn_weights_metadata_entry *metadata, size_t count) {
