@@ -112,14 +112,30 @@ typedef struct schedule {
     bool split;
 } schedule;
 
+static size_t most(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t divide_up(size_t a, size_t b) { return a / b + (a % b != 0); }
+
+static size_t query_width(const attn_layer_problem *problem) {
+    return problem->score == ATTN_SCORE_BAHDANAU ? problem->score_width : problem->features;
+}
+
+/* How many blocks make reading the weights once for them cheap beside reading their rows of H. */
+static size_t blocks_worth_weights(const attn_layer_problem *problem) {
+    size_t weights =
+        query_width(problem) * problem->query_features + (problem->features + problem->query_features) * problem->units;
+    return divide_up(weights, problem->timesteps * problem->features / ATTN_WEIGHTS_SHARE + 1);
+}
+
 static schedule schedule_of(const attn_layer_problem *problem, size_t threads) {
     schedule s = {.block_queries = least(problem->queries, ATTN_QUERY_BLOCK), .threads = threads};
-    s.blocks_per_item = (problem->queries + ATTN_QUERY_BLOCK - 1) / ATTN_QUERY_BLOCK;
+    s.blocks_per_item = divide_up(problem->queries, ATTN_QUERY_BLOCK);
     s.blocks = problem->batch * s.blocks_per_item;
-    s.chunks = (problem->timesteps + ATTN_CHUNK_ROWS - 1) / ATTN_CHUNK_ROWS;
+    s.chunks = divide_up(problem->timesteps, ATTN_CHUNK_ROWS);
     size_t tasks = threads * ATTN_TASKS_PER_THREAD;
     s.split = threads > 1 && s.chunks > 1 && s.blocks < tasks;
-    s.group = least((s.blocks + tasks - 1) / tasks, ATTN_GROUP_ROWS / s.block_queries);
+    s.group = least(most(divide_up(s.blocks, tasks), blocks_worth_weights(problem)), divide_up(s.blocks, threads));
+    s.group = least(s.group, ATTN_GROUP_ROWS / s.block_queries);
     return s;
 }
 
@@ -137,12 +153,6 @@ enum { SCRATCH_ROWS = 16 }; /* a block's, and no cache line shared by threads */
 static attn_partial carve_partial(attn_carver *carver, size_t rows, size_t context_stride, size_t element) {
     void *maximum = attn_carve(carver, rows, element), *sum = attn_carve(carver, rows, element);
     return (attn_partial){maximum, sum, attn_carve(carver, rows, context_stride * element), context_stride};
-}
-
-static size_t most(size_t a, size_t b) { return a > b ? a : b; }
-
-static size_t query_width(const attn_layer_problem *problem) {
-    return problem->score == ATTN_SCORE_BAHDANAU ? problem->score_width : problem->features;
 }
 
 static fused_workspace carve_workspace(attn_carver *carver, const attn_kernels_real *kernels,
@@ -309,7 +319,7 @@ static attn_status run_fused(const attn_implementation *implementation, attn_dev
         merge_chunks(&run);
         attn_fused_end(&run.operands, 0, run.schedule.blocks, &run.workspace.rows);
     } else {
-        share(&run, device->threads, (run.schedule.blocks + run.schedule.group - 1) / run.schedule.group, run_groups);
+        share(&run, device->threads, divide_up(run.schedule.blocks, run.schedule.group), run_groups);
     }
     return ATTN_OK;
 }

@@ -10,8 +10,6 @@
  * q and context are padded with zeros to whole vectors. Hidden rows are not read. */
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#undef ROWS_AT_ONCE
-#define ROWS_AT_ONCE (VEC_LANES < 4 ? VEC_LANES : 4)
 #undef VECTORS_AT_ONCE
 #define VECTORS_AT_ONCE 8
 
@@ -46,19 +44,22 @@ static ALWAYS_INLINE void NAMED(next_group)(const attn_rows *rows, size_t querie
 }
 
 static ALWAYS_INLINE vec NAMED(group_scores)(const NAMED(row_group) * group, const real *q, size_t full, size_t tail) {
-    vec sums[VEC_LANES];
-    UNROLL for (size_t r = 0; r < VEC_LANES; r += ROWS_AT_ONCE) {
+    vec folded[VEC_LANES / V_FOLD];
+    ROLLED for (size_t r = 0; r < VEC_LANES; r += V_FOLD) {
+        if (r >= group->count) {
+            folded[r / V_FOLD] = v_zero();
+            continue;
+        }
         const real *const *row = group->row + r;
-        vec sum[ROWS_AT_ONCE];
-        vec x = v_load(q + full * VEC_LANES);
-        UNROLL for (size_t i = 0; i < ROWS_AT_ONCE; i++) sum[i] = v_mul(v_load_n(row[i] + full * VEC_LANES, tail), x);
+        vec sum[V_FOLD], x = v_load(q + full * VEC_LANES);
+        UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_mul(v_load_n(row[i] + full * VEC_LANES, tail), x);
         for (size_t j = 0; j < full; j++) {
             x = v_load(q + j * VEC_LANES);
-            UNROLL for (size_t i = 0; i < ROWS_AT_ONCE; i++) sum[i] = v_fma(v_load(row[i] + j * VEC_LANES), x, sum[i]);
+            UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_fma(v_load(row[i] + j * VEC_LANES), x, sum[i]);
         }
-        UNROLL for (size_t i = 0; i < ROWS_AT_ONCE; i++) sums[r + i] = sum[i];
+        folded[r / V_FOLD] = v_fold(sum);
     }
-    return v_sum_each(sums);
+    return v_join(folded);
 }
 
 /* c += sum of p[i] row[i] over `vectors` vectors from column on; the last of them is of `tail` lanes when `last`. */

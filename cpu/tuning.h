@@ -20,6 +20,9 @@
 /* Tasks a thread should find, so that threads finish together. */
 #define ATTN_TASKS_PER_THREAD ((size_t)4)
 
+/* A group reads the weights once: it should hold so many items that this is a small part of reading their H. */
+#define ATTN_WEIGHTS_SHARE ((size_t)8)
+
 /* Work, counted in reads of H and of weights, below which a second thread costs more than it brings. */
 #define ATTN_SERIAL_WORK ((size_t)150000)
 
