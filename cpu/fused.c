@@ -120,6 +120,10 @@ static size_t query_width(const attn_layer_problem *problem) {
     return problem->score == ATTN_SCORE_BAHDANAU ? problem->score_width : problem->features;
 }
 
+static size_t chunk_rows(const attn_layer_problem *problem) {
+    return problem->score == ATTN_SCORE_BAHDANAU ? ATTN_CHUNK_ROWS_ADDITIVE : ATTN_CHUNK_ROWS;
+}
+
 /* How many blocks make reading the weights once for them cheap beside reading their rows of H. */
 static size_t blocks_worth_weights(const attn_layer_problem *problem) {
     size_t weights =
@@ -131,7 +135,7 @@ static schedule schedule_of(const attn_layer_problem *problem, size_t threads) {
     schedule s = {.block_queries = least(problem->queries, ATTN_QUERY_BLOCK), .threads = threads};
     s.blocks_per_item = divide_up(problem->queries, ATTN_QUERY_BLOCK);
     s.blocks = problem->batch * s.blocks_per_item;
-    s.chunks = divide_up(problem->timesteps, ATTN_CHUNK_ROWS);
+    s.chunks = divide_up(problem->timesteps, chunk_rows(problem));
     size_t tasks = threads * ATTN_TASKS_PER_THREAD;
     s.split = threads > 1 && s.chunks > 1 && s.blocks < tasks;
     s.group = least(most(divide_up(s.blocks, tasks), blocks_worth_weights(problem)), divide_up(s.blocks, threads));
@@ -307,6 +311,7 @@ static attn_status run_fused(const attn_implementation *implementation, attn_dev
     run.operands = (attn_fused_operands){.call = call,
                                          .kernels = kernels,
                                          .element = element,
+                                         .chunk_rows = chunk_rows(planned),
                                          .block_queries = run.schedule.block_queries,
                                          .blocks_per_item = run.schedule.blocks_per_item,
                                          .query_width = query_width(planned),

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/fused_block.h"
 
-#include "cpu/tuning.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -129,12 +127,12 @@ void attn_fused_chunk(const attn_fused_operands *operands, size_t block, size_t 
     const attn_layer_call *call = operands->call;
     block_place place = place_of(operands, block);
     attn_fused_range range = attn_fused_range_of(call, place.item);
-    size_t offset = chunk * ATTN_CHUNK_ROWS;
+    size_t offset = chunk * operands->chunk_rows;
     if (offset >= range.length) return;
     ptrdiff_t item = (ptrdiff_t)place.item, step = (ptrdiff_t)(range.start + offset), first = (ptrdiff_t)place.query;
     attn_rows rows = {.h = at(call->h, item * call->h_batch + step * call->h_time, operands->element),
                       .h_time = call->h_time,
-                      .rows = least(ATTN_CHUNK_ROWS, range.length - offset),
+                      .rows = least(operands->chunk_rows, range.length - offset),
                       .features = call->sizes.features,
                       .mask_query = call->mask_query,
                       .mask_time = call->mask_time};
@@ -161,7 +159,7 @@ void attn_fused_chunks(const attn_fused_operands *operands, size_t block, const 
     block_place place = place_of(operands, block);
     size_t length = attn_fused_range_of(operands->call, place.item).length;
     attn_fused_chunk(operands, block, 0, rows->query, &rows->result, scratch->additive);
-    for (size_t chunk = 1; chunk * ATTN_CHUNK_ROWS < length; chunk++) {
+    for (size_t chunk = 1; chunk * operands->chunk_rows < length; chunk++) {
         attn_fused_clear(operands, &scratch->chunk, place.queries);
         attn_fused_chunk(operands, block, chunk, rows->query, &scratch->chunk, scratch->additive);
         operands->kernels->merge(&rows->result, &scratch->chunk, place.queries, operands->call->sizes.features);

@@ -27,6 +27,7 @@ typedef struct attn_fused_operands {
     const attn_kernels_real *kernels;
     attn_fused_weights weights;
     size_t element;         /* bytes */
+    size_t chunk_rows;      /* rows of H of a chunk */
     size_t block_queries;   /* queries of a block, the item's last one may have fewer */
     size_t blocks_per_item; /* at least 1 where there are queries */
     size_t query_width;     /* of what the scores take: D, or A for the additive score */

@@ -8,8 +8,10 @@
 
 #include <stddef.h>
 
-/* Fixed. Rows of H that make one partial result; counted from the start of an item's range. */
+/* Fixed. Rows of H that make one partial result, counted from the start of an item's range: small enough for threads to share one
+ * item where that pays, large enough that partial results are below 1 % of H. The additive score works D/2 times longer on a row. */
 #define ATTN_CHUNK_ROWS ((size_t)512)
+#define ATTN_CHUNK_ROWS_ADDITIVE ((size_t)128)
 
 /* Queries that share one pass over H. With 8 the arithmetic takes longer than reading H from the third cache. */
 #define ATTN_QUERY_BLOCK ((size_t)8)
