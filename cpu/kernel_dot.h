@@ -43,6 +43,20 @@ static ALWAYS_INLINE void NAMED(next_group)(const attn_rows *rows, size_t querie
     *step = s;
 }
 
+#if REAL_BITS == VEC_BITS
+/* One lane: eight chains, because a single one over a whole row gathers too much rounding error. */
+static ALWAYS_INLINE vec NAMED(group_scores)(const NAMED(row_group) * group, const real *q, size_t full, size_t tail) {
+    const real *row = group->row[0];
+    vec sum[8];
+    UNROLL for (size_t i = 0; i < 8; i++) sum[i] = v_zero();
+    size_t j = 0, features = full + tail;
+    for (; j + 8 <= features; j += 8) {
+        UNROLL for (size_t i = 0; i < 8; i++) sum[i] = v_fma(row[j + i], q[j + i], sum[i]);
+    }
+    for (; j < features; j++) sum[j % 8] = v_fma(row[j], q[j], sum[j % 8]);
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+#else
 static ALWAYS_INLINE vec NAMED(group_scores)(const NAMED(row_group) * group, const real *q, size_t full, size_t tail) {
     vec folded[VEC_LANES / V_FOLD];
     ROLLED for (size_t r = 0; r < VEC_LANES; r += V_FOLD) {
@@ -61,6 +75,7 @@ static ALWAYS_INLINE vec NAMED(group_scores)(const NAMED(row_group) * group, con
     }
     return v_join(folded);
 }
+#endif
 
 /* c += sum of p[i] row[i] over `vectors` vectors from column on; the last of them is of `tail` lanes when `last`. */
 static ALWAYS_INLINE void NAMED(add_columns)(const NAMED(row_group) * group, const real *p, real *c, size_t vectors,
