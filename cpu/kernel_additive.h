@@ -209,10 +209,13 @@ typedef struct NAMED(additive_block) {
     NAMED(row_group) group[ADDITIVE_GROUPS];
     const real *row[ADDITIVE_BLOCK];
     size_t groups, count;
+    const real *ahead; /* the row after the block: rows from there on are fetched meanwhile */
+    ptrdiff_t stride;
+    size_t fetched;
 } NAMED(additive_block);
 
 static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *step, NAMED(additive_block) * block) {
-    block->groups = block->count = 0;
+    block->groups = block->count = block->fetched = 0;
     while (block->groups < ADDITIVE_GROUPS && *step < rows->rows) {
         NAMED(row_group) *group = &block->group[block->groups];
         NAMED(next_group)(rows, queries, step, group);
@@ -222,6 +225,8 @@ static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *ste
         block->groups++;
     }
     for (size_t i = block->groups * VEC_LANES; i < ADDITIVE_BLOCK; i++) block->row[i] = block->row[0];
+    block->ahead = (const real *)((uintptr_t)rows->h + (uintptr_t)((ptrdiff_t)*step * rows->h_time) * sizeof(real));
+    block->stride = rows->h_time;
 }
 
 typedef struct NAMED(additive_work) {
@@ -284,17 +289,27 @@ static NAMED(tanh_job) NAMED(job_of)(const NAMED(additive_work) * work, const NA
     };
 }
 
+/* Before each tile, fetches some of the next block's rows into the second cache. It may go past the last row: a prefetch reads nothing. */
+static void NAMED(fetch_ahead)(NAMED(additive_block) * block, size_t features, size_t rows) {
+    for (; rows > 0 && block->fetched < ADDITIVE_BLOCK; rows--, block->fetched++) {
+        uintptr_t row = (uintptr_t)block->ahead + (uintptr_t)((ptrdiff_t)block->fetched * block->stride) * sizeof(real);
+        for (size_t i = 0; i < features * sizeof(real); i += 64) __builtin_prefetch((const void *)(row + i), 0, 3);
+    }
+}
+
 static size_t NAMED(tile_rows)(const NAMED(additive_block) * block, size_t tile) {
     return block->count - tile * ADDITIVE_ROWS > 4 ? ADDITIVE_ROWS : 4;
 }
 
 /* A panel's product with the block. Unless all are kept, each tile's tanh goes into the next product; *job is the
  * one still to be done. */
-static void NAMED(panel_product)(const NAMED(additive_work) * work, const NAMED(additive_block) * block,
+static void NAMED(panel_product)(const NAMED(additive_work) * work, NAMED(additive_block) * block,
                                  const NAMED(panel) * panel, bool keep_all, NAMED(tanh_job) * job) {
     const size_t features = work->shape.features, columns = panel->vectors * VEC_LANES;
     const real *w = work->w2 + features * panel->first * VEC_LANES;
     const size_t pieces = (features + ADDITIVE_DEPTH - 1) / ADDITIVE_DEPTH, depth = (features + pieces - 1) / pieces;
+    const size_t panels = (work->shape.vectors + ADDITIVE_VECTORS - 1) / ADDITIVE_VECTORS;
+    const size_t ahead = (ADDITIVE_ROWS + panels - 1) / panels; /* a tile, for all of the block in all of the panels */
     for (size_t first = 0; first < features; first += depth) {
         bool last = first + depth >= features;
         for (size_t tile = 0; tile * ADDITIVE_ROWS < block->count; tile++) {
@@ -308,6 +323,7 @@ static void NAMED(panel_product)(const NAMED(additive_work) * work, const NAMED(
                  .first = first,
                  .depth = last ? features - first : depth,
                  .accumulate = first > 0};
+            NAMED(fetch_ahead)(block, features, ahead);
             NAMED(product_tiles)[rows > 4][panel->fours][panel->vectors - 1](&g, job);
             if (last && !keep_all) *job = next;
         }
