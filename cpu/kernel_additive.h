@@ -42,6 +42,8 @@
 #undef ADDITIVE_SLOTS
 #define ADDITIVE_SLOTS                                                                                                 \
     (ADDITIVE_ROWS + ADDITIVE_SHARED) /* partial scores of a tile: its rows', then its shared vectors' */
+#undef ADDITIVE_SUMS
+#define ADDITIVE_SUMS (ADDITIVE_TILES * ADDITIVE_SLOTS * VEC_LANES)
 
 /* Packed: v, padded; the panels of W2, each (D, its columns); the columns that go in fours, (D, 4). */
 typedef struct NAMED(additive_shape) {
@@ -124,7 +126,8 @@ static void NAMED(finish_job)(NAMED(tanh_job) * job) {
 }
 
 typedef struct NAMED(tile_operands) {
-    const real *const *row;
+    const NAMED(row_group) * group;
+    size_t row; /* the tile's first, counted from the group's first */
     const real *w, *w_fours;
     real *z; /* the tile's product: (vectors, rows) of vectors, then the shared ones */
     size_t first, depth;
@@ -136,7 +139,7 @@ static ALWAYS_INLINE void NAMED(product_tile)(const NAMED(tile_operands) * g, NA
     vec sum[ADDITIVE_ROWS][3], shared[ADDITIVE_SHARED];
     const real *row[ADDITIVE_ROWS], *w = g->w, *w_fours = g->w_fours;
     UNROLL for (size_t r = 0; r < rows; r++) {
-        row[r] = g->row[r] + g->first;
+        row[r] = g->group[(g->row + r) / VEC_LANES].row[(g->row + r) % VEC_LANES] + g->first;
         UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_zero();
         shared[r / ROWS_SHARING] = v_zero();
     }
@@ -207,11 +210,11 @@ static void (*const NAMED(product_tiles)[][2][3])(const NAMED(tile_operands) *, 
 /* A block: rows that some query attends, in groups whose scores fill a vector, and what is known of them. */
 typedef struct NAMED(additive_block) {
     NAMED(row_group) group[ADDITIVE_GROUPS];
-    const real *row[ADDITIVE_BLOCK];
     size_t groups, count;
     const real *ahead; /* the row after the block: rows from there on are fetched meanwhile */
     ptrdiff_t stride;
     size_t fetched;
+    real *sums; /* its partial scores: ADDITIVE_SLOTS vectors a tile */
 } NAMED(additive_block);
 
 static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *step, NAMED(additive_block) * block) {
@@ -220,11 +223,11 @@ static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *ste
         NAMED(row_group) *group = &block->group[block->groups];
         NAMED(next_group)(rows, queries, step, group);
         if (group->count == 0) break;
-        memcpy(block->row + block->count, group->row, sizeof group->row);
         block->count += group->count; /* only the last group has free places */
         block->groups++;
     }
-    for (size_t i = block->groups * VEC_LANES; i < ADDITIVE_BLOCK; i++) block->row[i] = block->row[0];
+    for (size_t i = block->groups; i * VEC_LANES % ADDITIVE_ROWS > 0; i++)
+        block->group[i].row[0] = block->group[0].row[0];
     block->ahead = (const real *)((uintptr_t)rows->h + (uintptr_t)((ptrdiff_t)*step * rows->h_time) * sizeof(real));
     block->stride = rows->h_time;
 }
@@ -232,30 +235,38 @@ static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *ste
 typedef struct NAMED(additive_work) {
     NAMED(additive_shape) shape;
     const real *v, *w2, *w2_fours;
-    real *qw;   /* of one query, padded */
-    real *sums; /* ADDITIVE_SLOTS vectors a tile */
-    real *z;    /* products: of one panel, or of all when several queries need them */
+    real *qw;        /* of one query, padded */
+    real *sums;      /* of two blocks */
+    real *z;         /* products: of one tile, of a panel's tiles, or of all */
+    size_t depth;    /* of a piece of k */
+    size_t ahead;    /* rows to fetch before each tile, for all of the next block in all of this one's panels */
+    bool keep_all;   /* several queries share the products */
+    bool keep_tiles; /* products grow piece by piece */
 } NAMED(additive_work);
 
 static NAMED(additive_work)
-    NAMED(additive_work_in)(size_t features, size_t score_width, const real *packed, real *scratch) {
+    NAMED(additive_work_in)(size_t features, size_t score_width, size_t queries, const real *packed, real *scratch) {
     NAMED(additive_shape) shape = NAMED(additive_shape_of)(features, score_width);
-    NAMED(additive_work) work = {.shape = shape, .v = packed, .qw = scratch};
+    NAMED(additive_work) work = {.shape = shape, .v = packed, .qw = scratch, .keep_all = queries > 1};
     work.w2 = packed + shape.padded;
     work.w2_fours = work.w2 + features * shape.vectors * VEC_LANES;
     work.sums = work.qw + shape.padded;
-    work.z = work.sums + ADDITIVE_TILES * ADDITIVE_SLOTS * VEC_LANES;
+    work.z = work.sums + 2 * ADDITIVE_SUMS;
+    size_t pieces = (features + ADDITIVE_DEPTH - 1) / ADDITIVE_DEPTH;
+    work.depth = (features + pieces - 1) / pieces;
+    work.keep_tiles = work.keep_all || pieces > 1;
+    size_t panels = (shape.vectors + ADDITIVE_VECTORS - 1) / ADDITIVE_VECTORS;
+    work.ahead = (ADDITIVE_ROWS + panels - 1) / panels;
     return work;
 }
 
 static size_t NAMED(additive_scratch)(size_t features, size_t score_width) {
     size_t padded = NAMED(additive_shape_of)(features, score_width).padded;
-    return (padded * (1 + ADDITIVE_BLOCK) + ADDITIVE_TILES * ADDITIVE_SLOTS * VEC_LANES) * sizeof(real);
+    return (padded * (1 + ADDITIVE_BLOCK) + 2 * ADDITIVE_SUMS) * sizeof(real);
 }
 
-static void NAMED(start_query)(const NAMED(additive_work) * work, const real *qw) {
-    NAMED(pad_columns)(&work->shape, qw, work->qw);
-    memset(work->sums, 0, ADDITIVE_TILES * ADDITIVE_SLOTS * VEC_LANES * sizeof(real));
+static void NAMED(clear_sums)(const NAMED(additive_block) * block) {
+    for (size_t i = 0; i < ADDITIVE_SUMS; i += VEC_LANES) v_store(block->sums + i, v_zero());
 }
 
 /* Columns from vector `first` on. */
@@ -273,20 +284,29 @@ static bool NAMED(next_panel)(const NAMED(additive_shape) * shape, NAMED(panel) 
     return true;
 }
 
+static size_t NAMED(tile_rows)(const NAMED(additive_block) * block, size_t tile) {
+    return block->count - tile * ADDITIVE_ROWS > 4 ? ADDITIVE_ROWS : 4;
+}
+
+static real *NAMED(product_place)(const NAMED(additive_work) * work, const NAMED(panel) * panel, size_t tile) {
+    size_t tile_size = panel->vectors * ADDITIVE_ROWS + (panel->fours ? ADDITIVE_SHARED : 0);
+    size_t place = work->keep_tiles ? tile * tile_size : 0;
+    if (work->keep_all) place += panel->first * ADDITIVE_BLOCK;
+    return work->z + place * VEC_LANES;
+}
+
 /* A tile of a panel: where its product lies, and how that becomes partial scores. */
-static NAMED(tanh_job) NAMED(job_of)(const NAMED(additive_work) * work, const NAMED(panel) * panel, bool keep_all,
-                                     size_t tile, size_t rows) {
-    size_t place = tile * (panel->vectors * ADDITIVE_ROWS + (panel->fours ? ADDITIVE_SHARED : 0));
-    if (keep_all) place += panel->first * ADDITIVE_BLOCK;
-    return (NAMED(tanh_job)){
-        .z = work->z + place * VEC_LANES,
-        .qw = work->qw + panel->first * VEC_LANES,
-        .v = work->v + panel->first * VEC_LANES,
-        .sums = work->sums + tile * ADDITIVE_SLOTS * VEC_LANES,
-        .end = panel->vectors * rows + (panel->fours ? rows / ROWS_SHARING : 0),
-        .row_bits = rows == 8 ? 3 : 2,
-        .vectors = panel->vectors,
-    };
+static void NAMED(start_job)(const NAMED(additive_work) * work, const NAMED(additive_block) * block,
+                             const NAMED(panel) * panel, size_t tile, NAMED(tanh_job) * job) {
+    size_t rows = NAMED(tile_rows)(block, tile);
+    job->z = NAMED(product_place)(work, panel, tile);
+    job->qw = work->qw + panel->first * VEC_LANES;
+    job->v = work->v + panel->first * VEC_LANES;
+    job->sums = block->sums + tile * ADDITIVE_SLOTS * VEC_LANES;
+    job->next = 0;
+    job->end = panel->vectors * rows + (panel->fours ? rows / ROWS_SHARING : 0);
+    job->row_bits = rows == 8 ? 3 : 2;
+    job->vectors = panel->vectors;
 }
 
 /* Before each tile, fetches some of the next block's rows into the second cache. It may go past the last row: a prefetch reads nothing. */
@@ -297,57 +317,14 @@ static void NAMED(fetch_ahead)(NAMED(additive_block) * block, size_t features, s
     }
 }
 
-static size_t NAMED(tile_rows)(const NAMED(additive_block) * block, size_t tile) {
-    return block->count - tile * ADDITIVE_ROWS > 4 ? ADDITIVE_ROWS : 4;
-}
-
-/* A panel's product with the block. Unless all are kept, each tile's tanh goes into the next product; *job is the
- * one still to be done. */
-static void NAMED(panel_product)(const NAMED(additive_work) * work, NAMED(additive_block) * block,
-                                 const NAMED(panel) * panel, bool keep_all, NAMED(tanh_job) * job) {
-    const size_t features = work->shape.features, columns = panel->vectors * VEC_LANES;
-    const real *w = work->w2 + features * panel->first * VEC_LANES;
-    const size_t pieces = (features + ADDITIVE_DEPTH - 1) / ADDITIVE_DEPTH, depth = (features + pieces - 1) / pieces;
-    const size_t panels = (work->shape.vectors + ADDITIVE_VECTORS - 1) / ADDITIVE_VECTORS;
-    const size_t ahead = (ADDITIVE_ROWS + panels - 1) / panels; /* a tile, for all of the block in all of the panels */
-    for (size_t first = 0; first < features; first += depth) {
-        bool last = first + depth >= features;
-        for (size_t tile = 0; tile * ADDITIVE_ROWS < block->count; tile++) {
-            size_t rows = NAMED(tile_rows)(block, tile);
-            NAMED(tanh_job) next = NAMED(job_of)(work, panel, keep_all, tile, rows);
-            NAMED(tile_operands)
-            g = {.row = block->row + tile * ADDITIVE_ROWS,
-                 .w = w + first * columns,
-                 .w_fours = work->w2_fours + first * 4,
-                 .z = next.z,
-                 .first = first,
-                 .depth = last ? features - first : depth,
-                 .accumulate = first > 0};
-            NAMED(fetch_ahead)(block, features, ahead);
-            NAMED(product_tiles)[rows > 4][panel->fours][panel->vectors - 1](&g, job);
-            if (last && !keep_all) *job = next;
-        }
-    }
-}
-
-/* Partial scores for one query out of the kept products. */
-static void NAMED(tanh_of_all)(const NAMED(additive_work) * work, const NAMED(additive_block) * block) {
-    for (NAMED(panel) panel = {0}; NAMED(next_panel)(&work->shape, &panel);) {
-        for (size_t tile = 0; tile * ADDITIVE_ROWS < block->count; tile++) {
-            NAMED(tanh_job) job = NAMED(job_of)(work, &panel, true, tile, NAMED(tile_rows)(block, tile));
-            NAMED(finish_job)(&job);
-        }
-    }
-}
-
 /* The scores of a group: its slots' lanes, summed. Shared vectors hold four columns of each row; they join the first four lanes. */
-static vec NAMED(additive_scores)(const NAMED(additive_work) * work, size_t group) {
+static vec NAMED(additive_scores)(const NAMED(additive_block) * block, size_t group, bool fours) {
     vec sums[VEC_LANES];
-    for (size_t i = 0; i < VEC_LANES; i++) {
+    UNROLL for (size_t i = 0; i < VEC_LANES; i++) {
         size_t row = group * VEC_LANES + i, tile = row / ADDITIVE_ROWS, in_tile = row % ADDITIVE_ROWS;
-        const real *slots = work->sums + tile * ADDITIVE_SLOTS * VEC_LANES;
+        const real *slots = block->sums + tile * ADDITIVE_SLOTS * VEC_LANES;
         sums[i] = v_load(slots + in_tile * VEC_LANES);
-        if (work->shape.fours) sums[i] = v_add(sums[i], v_load_n(slots + ADDITIVE_ROWS * VEC_LANES + in_tile * 4, 4));
+        if (fours) sums[i] = v_add(sums[i], v_load_n(slots + ADDITIVE_ROWS * VEC_LANES + in_tile * 4, 4));
     }
     return v_sum_each(sums);
 }
@@ -359,24 +336,23 @@ typedef struct NAMED(additive_query) {
     real *maximum, *sum, *context, *scores;
 } NAMED(additive_query);
 
-static ALWAYS_INLINE void NAMED(fold_block_sized)(const NAMED(additive_work) * work,
-                                                  const NAMED(additive_block) * block,
-                                                  const NAMED(additive_query) * query, size_t full, size_t tail) {
+static ALWAYS_INLINE void NAMED(fold_block_sized)(const NAMED(additive_block) * block,
+                                                  const NAMED(additive_query) * query, bool fours, size_t full,
+                                                  size_t tail) {
     for (size_t i = 0; i < block->groups; i++) {
         const NAMED(row_group) *group = &block->group[i];
         vec keep = NAMED(kept_lanes)(query->rows, group, query->index);
-        vec e = v_select_gt(keep, v_zero(), NAMED(additive_scores)(work, i), v_set1(-(real)INFINITY));
+        vec e = v_select_gt(keep, v_zero(), NAMED(additive_scores)(block, i, fours), v_set1(-(real)INFINITY));
         if (query->scores) NAMED(put_scores)(group, e, query->scores);
         NAMED(fold_group)(group, e, keep, query->maximum, query->sum, query->context, full, tail);
     }
 }
 
-static void NAMED(fold_block)(const NAMED(additive_work) * work, const NAMED(additive_block) * block,
-                              const NAMED(additive_query) * query) {
-    size_t full = (work->shape.features - 1) / VEC_LANES, tail = work->shape.features - full * VEC_LANES;
+static void NAMED(fold_block)(const NAMED(additive_block) * block, const NAMED(additive_query) * query, bool fours) {
+    size_t features = query->rows->features, full = (features - 1) / VEC_LANES, tail = features - full * VEC_LANES;
 #define SIZED(n)                                                                                                       \
     case n:                                                                                                            \
-        NAMED(fold_block_sized)(work, block, query, n, tail);                                                          \
+        NAMED(fold_block_sized)(block, query, fours, n, tail);                                                         \
         break
     switch (full) {
         SIZED(0);
@@ -388,40 +364,119 @@ static void NAMED(fold_block)(const NAMED(additive_work) * work, const NAMED(add
         SIZED(6);
         SIZED(7);
     default:
-        NAMED(fold_block_sized)(work, block, query, full, tail);
+        NAMED(fold_block_sized)(block, query, fours, full, tail);
     }
 #undef SIZED
+}
+
+/* What goes along with the products of one query: the tanh of the tile before, and scores of the block before. */
+typedef struct NAMED(pipeline) {
+    NAMED(tanh_job) job;
+    const NAMED(additive_block) * before; /* folded as soon as its last job is done; NULL: none */
+    NAMED(additive_query) query;
+} NAMED(pipeline);
+
+static void NAMED(fold_before)(const NAMED(additive_work) * work, NAMED(pipeline) * pipeline) {
+    if (!pipeline->before) return;
+    NAMED(fold_block)(pipeline->before, &pipeline->query, work->shape.fours);
+    pipeline->before = NULL;
+}
+
+/* A panel's product with the block. */
+static void NAMED(panel_product)(const NAMED(additive_work) * work, NAMED(additive_block) * block,
+                                 const NAMED(panel) * panel, NAMED(pipeline) * pipeline) {
+    const size_t features = work->shape.features, columns = panel->vectors * VEC_LANES;
+    const real *w = work->w2 + features * panel->first * VEC_LANES;
+    NAMED(tile_operands) g = {.group = block->group};
+    for (size_t first = 0; first < features; first += work->depth) {
+        bool last = first + work->depth >= features;
+        g.w = w + first * columns;
+        g.w_fours = work->w2_fours + first * 4;
+        g.first = first;
+        g.depth = last ? features - first : work->depth;
+        g.accumulate = first > 0;
+        for (size_t tile = 0; tile * ADDITIVE_ROWS < block->count; tile++) {
+            bool tall = NAMED(tile_rows)(block, tile) > 4;
+            g.row = tile * ADDITIVE_ROWS;
+            g.z = NAMED(product_place)(work, panel, tile);
+            NAMED(fetch_ahead)(block, features, work->ahead);
+            NAMED(product_tiles)[tall][panel->fours][panel->vectors - 1](&g, &pipeline->job);
+            NAMED(fold_before)(work, pipeline);
+            if (last && !work->keep_all) NAMED(start_job)(work, block, panel, tile, &pipeline->job);
+        }
+    }
+}
+
+static void NAMED(block_product)(const NAMED(additive_work) * work, NAMED(additive_block) * block,
+                                 NAMED(pipeline) * pipeline) {
+    for (NAMED(panel) panel = {0}; NAMED(next_panel)(&work->shape, &panel);) {
+        NAMED(panel_product)(work, block, &panel, pipeline);
+    }
+}
+
+static void NAMED(additive_one_query)(const NAMED(additive_work) * work, const real *qw,
+                                      const NAMED(additive_query) * query) {
+    NAMED(additive_block) blocks[2];
+    NAMED(pipeline) pipeline = {.query = *query};
+    NAMED(pad_columns)(&work->shape, qw, work->qw);
+    for (size_t step = 0, turn = 0;; turn ^= 1) {
+        NAMED(additive_block) *block = &blocks[turn];
+        NAMED(next_block)(query->rows, 1, &step, block);
+        if (block->count == 0) break;
+        block->sums = work->sums + turn * ADDITIVE_SUMS;
+        NAMED(clear_sums)(block);
+        NAMED(block_product)(work, block, &pipeline);
+        pipeline.before = block;
+    }
+    NAMED(finish_job)(&pipeline.job);
+    NAMED(fold_before)(work, &pipeline);
+}
+
+/* Partial scores for one query out of the kept products. */
+static void NAMED(tanh_of_all)(const NAMED(additive_work) * work, const NAMED(additive_block) * block) {
+    for (NAMED(panel) panel = {0}; NAMED(next_panel)(&work->shape, &panel);) {
+        for (size_t tile = 0; tile * ADDITIVE_ROWS < block->count; tile++) {
+            NAMED(tanh_job) job;
+            NAMED(start_job)(work, block, &panel, tile, &job);
+            NAMED(finish_job)(&job);
+        }
+    }
+}
+
+static void NAMED(additive_queries)(const NAMED(additive_work) * work, const real *qw, size_t qw_stride, size_t queries,
+                                    const attn_partial *partial, NAMED(additive_query) query, ptrdiff_t scores_stride) {
+    NAMED(additive_block) block = {.sums = work->sums};
+    NAMED(pipeline) idle = {.job.end = 0};
+    real *scores = query.scores;
+    for (size_t step = 0;;) {
+        NAMED(next_block)(query.rows, queries, &step, &block);
+        if (block.count == 0) break;
+        NAMED(block_product)(work, &block, &idle);
+        for (size_t i = 0; i < queries; i++) {
+            NAMED(pad_columns)(&work->shape, qw + i * qw_stride, work->qw);
+            NAMED(clear_sums)(&block);
+            NAMED(tanh_of_all)(work, &block);
+            query.index = i;
+            query.maximum = (real *)partial->maximum + i;
+            query.sum = (real *)partial->sum + i;
+            query.context = (real *)partial->context + i * partial->context_stride;
+            if (scores) query.scores = scores + (ptrdiff_t)i * scores_stride;
+            NAMED(fold_block)(&block, &query, work->shape.fours);
+        }
+    }
 }
 
 static void NAMED(additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries,
                                  const void *packed, size_t score_width, const attn_partial *partial, void *scores,
                                  ptrdiff_t scores_stride, void *scratch) {
-    NAMED(additive_work) work = NAMED(additive_work_in)(rows->features, score_width, packed, scratch);
-    NAMED(additive_block) block;
-    const bool keep_all = queries > 1;
+    NAMED(additive_work) work = NAMED(additive_work_in)(rows->features, score_width, queries, packed, scratch);
+    NAMED(additive_query)
+    query = {
+        .rows = rows, .maximum = partial->maximum, .sum = partial->sum, .context = partial->context, .scores = scores};
     if (scores && rows->mask) NAMED(hide_all)(scores, scores_stride, queries, rows->rows);
-    for (size_t step = 0; step < rows->rows;) {
-        NAMED(next_block)(rows, queries, &step, &block);
-        if (block.count == 0) break;
-        NAMED(tanh_job) job = {.end = 0};
-        if (!keep_all) NAMED(start_query)(&work, qw);
-        for (NAMED(panel) panel = {0}; NAMED(next_panel)(&work.shape, &panel);) {
-            NAMED(panel_product)(&work, &block, &panel, keep_all, &job);
-        }
-        NAMED(finish_job)(&job);
-        for (size_t i = 0; i < queries; i++) {
-            if (keep_all) {
-                NAMED(start_query)(&work, (const real *)qw + i * qw_stride);
-                NAMED(tanh_of_all)(&work, &block);
-            }
-            NAMED(additive_query)
-            query = {.rows = rows,
-                     .index = i,
-                     .maximum = (real *)partial->maximum + i,
-                     .sum = (real *)partial->sum + i,
-                     .context = (real *)partial->context + i * partial->context_stride,
-                     .scores = scores ? (real *)scores + (ptrdiff_t)i * scores_stride : NULL};
-            NAMED(fold_block)(&work, &block, &query);
-        }
+    if (queries == 1) {
+        NAMED(additive_one_query)(&work, qw, &query);
+    } else {
+        NAMED(additive_queries)(&work, qw, qw_stride, queries, partial, query, scores_stride);
     }
 }

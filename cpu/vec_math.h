@@ -44,6 +44,10 @@ static inline vec v_exp(vec x) {
 }
 
 #if REAL_BITS == 32 && VEC_BITS == 512
+static inline vec NAMED(v_entry)(const float *row, __m512i index) {
+    return _mm512_permutex2var_ps(_mm512_load_ps(row), index, _mm512_load_ps(row + 16));
+}
+
 /* By table: the interval's coefficients come from two registers through one permutation each. */
 static inline vec v_tanh(vec x) {
     vec y = v_min(v_set1(TANH_SATURATION), v_abs(x));
@@ -52,11 +56,8 @@ static inline vec v_tanh(vec x) {
     __mmask16 inner = _mm512_cmpgt_epi32_mask(steps, first);
     __m512i index = _mm512_maskz_sub_epi32(inner, steps, first);
     __m512i left = _mm512_maskz_slli_epi32(inner, steps, ATTN_TANH_SHIFT);
-    vec t = v_sub(y, _mm512_castsi512_ps(left)), sum = v_zero();
-    for (int k = 6; k >= 0; k--) {
-        const float *row = attn_tanh_f32[k];
-        sum = v_fma(sum, t, _mm512_permutex2var_ps(_mm512_load_ps(row), index, _mm512_load_ps(row + 16)));
-    }
+    vec t = v_sub(y, _mm512_castsi512_ps(left)), sum = NAMED(v_entry)(attn_tanh_f32[6], index);
+    for (int k = 5; k >= 0; k--) sum = v_fma(sum, t, NAMED(v_entry)(attn_tanh_f32[k], index));
     return v_copysign(sum, x);
 }
 #else

@@ -45,7 +45,7 @@
 #define HIDE(pointer) __asm__("" : "+r"(pointer))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #ifdef __clang__
-#define UNROLL _Pragma("unroll 16")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #define ROLLED _Pragma("nounroll")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
