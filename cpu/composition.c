@@ -182,27 +182,6 @@ static void set_hidden(const composition *c, void *score) {
         *(double *)score = -INFINITY;
 }
 
-/* ---- Products of few rows with a weight matrix ------------------------------------------------------ */
-
-/* to (rows, columns) = from (rows, depth) w, or += */
-static void project(const composition *c, size_t rows, size_t columns, size_t depth, const void *from, size_t from_row,
-                    const void *w, size_t w_row, void *to, size_t to_row, bool accumulate) {
-    if (rows == 1)
-        attn_openblas_gemv_t(c->blas, c->sizes.dtype, depth, columns, w, w_row, from, to, accumulate);
-    else
-        attn_openblas_gemm(c->blas, c->sizes.dtype, rows, columns, depth, from, from_row, w, w_row, to, to_row,
-                           accumulate);
-}
-
-/* to (rows, columns) = from (rows, depth) w^T */
-static void project_transposed(const composition *c, size_t rows, size_t columns, size_t depth, const void *from,
-                               size_t from_row, const void *w, size_t w_row, void *to, size_t to_row) {
-    if (rows == 1)
-        attn_openblas_gemv(c->blas, c->sizes.dtype, columns, depth, w, w_row, from, to);
-    else
-        attn_openblas_gemm_nt(c->blas, c->sizes.dtype, rows, columns, depth, from, from_row, w, w_row, to, to_row);
-}
-
 /* ---- Collect ---------------------------------------------------------------------------------------- */
 
 static void collect_query(const composition *c, size_t query) {
@@ -250,11 +229,12 @@ static void fold(const composition *c, size_t unit, const scratch *s) {
     const void *x = at(c, c->x, row, c->x_row, 0);
     void *folded = at(c, c->folded, row, c->folded_row, column);
     if (additive(c))
-        project(c, rows, columns, depth, x, c->x_row, at_const(c, c->call->bahdanau_w1, 0, 0, column), c->score_columns,
-                folded, c->folded_row, false);
+        attn_openblas_gemm(c->blas, c->sizes.dtype, rows, columns, depth, x, c->x_row,
+                           at_const(c, c->call->bahdanau_w1, 0, 0, column), c->score_columns, folded, c->folded_row,
+                           false);
     else
-        project_transposed(c, rows, columns, depth, x, c->x_row, at_const(c, c->call->luong_w, column, depth, 0), depth,
-                           folded, c->folded_row);
+        attn_openblas_gemm_nt(c->blas, c->sizes.dtype, rows, columns, depth, x, c->x_row,
+                              at_const(c, c->call->luong_w, column, depth, 0), depth, folded, c->folded_row);
 }
 
 /* ---- Attend ----------------------------------------------------------------------------------------- */
@@ -302,12 +282,8 @@ static void find_rows(const composition *c, block *k, const scratch *s) {
 }
 
 static void multiplicative_scores(const composition *c, const block *k, const void *q, const scratch *s) {
-    const attn_dtype dtype = c->sizes.dtype;
-    if (k->queries == 1)
-        attn_openblas_gemv(c->blas, dtype, k->count, c->sizes.features, k->rows, k->row, q, s->scores);
-    else
-        attn_openblas_gemm_nt(c->blas, dtype, k->queries, k->count, c->sizes.features, q, c->folded_row, k->rows,
-                              k->row, s->scores, c->scores_row);
+    attn_openblas_gemm_nt(c->blas, c->sizes.dtype, k->queries, k->count, c->sizes.features, q, c->folded_row, k->rows,
+                          k->row, s->scores, c->scores_row);
 }
 
 /* Columns of W2 outermost: a panel serves the whole block from L2. */
@@ -361,10 +337,7 @@ static void block_context(const composition *c, const block *k, size_t number, c
         attn_partial p = partial(c, number, query + i);
         c->kernels->softmax_row(at(c, s->scores, i, c->scores_row, 0), k->count, p.maximum, p.sum);
     }
-    if (k->queries == 1 && k->count)
-        attn_openblas_gemv_t(c->blas, c->sizes.dtype, k->count, c->sizes.features, k->rows, k->row, s->scores, context,
-                             false);
-    else if (k->count)
+    if (k->count)
         attn_openblas_gemm(c->blas, c->sizes.dtype, k->queries, c->sizes.features, k->count, s->scores, c->scores_row,
                            k->rows, k->row, context, c->context_row, false);
     for (size_t i = 0; i < k->queries; i++) {
@@ -440,10 +413,12 @@ static void output_tile(const composition *c, size_t unit, const scratch *s) {
     const size_t tiles = output_tiles(c), row = unit / tiles * FINISH_ROWS, column = unit % tiles * OUTPUT_COLUMNS;
     const size_t rows = least(FINISH_ROWS, c->queries - row), columns = least(OUTPUT_COLUMNS, c->sizes.units - column);
     const size_t features = c->sizes.features, units = c->sizes.units;
-    project(c, rows, columns, features, at(c, c->contexts, row, c->context_row, 0), c->context_row,
-            at_const(c, call->w_c, 0, units, column), units, s->output, OUTPUT_COLUMNS, false);
-    project(c, rows, columns, c->sizes.query_features, at(c, c->x, row, c->x_row, 0), c->x_row,
-            at_const(c, call->w_c, features, units, column), units, s->output, OUTPUT_COLUMNS, true);
+    attn_openblas_gemm(c->blas, c->sizes.dtype, rows, columns, features, at(c, c->contexts, row, c->context_row, 0),
+                       c->context_row, at_const(c, call->w_c, 0, units, column), units, s->output, OUTPUT_COLUMNS,
+                       false);
+    attn_openblas_gemm(c->blas, c->sizes.dtype, rows, columns, c->sizes.query_features, at(c, c->x, row, c->x_row, 0),
+                       c->x_row, at_const(c, call->w_c, features, units, column), units, s->output, OUTPUT_COLUMNS,
+                       true);
     for (size_t i = 0; i < rows; i++) {
         const size_t item = (row + i) / c->sizes.queries, query = (row + i) % c->sizes.queries;
         char *to = tensor_out(c, call->output, item, call->output_batch, query, call->output_row);

@@ -126,6 +126,7 @@ static size_t product_limit(const attn_openblas *blas) {
 
 /* At most limit multiply-adds; 64 columns are what the small kernels compute at a time. */
 static attn_tile cut(size_t limit, size_t m, size_t n, size_t k) {
+    if (m == 1 || n == 1) return (attn_tile){m, n, k}; /* see multiply_vector */
     const size_t rows = least(m, ATTN_OPENBLAS_ROWS);
     attn_tile tile = {.n = n};
     if (k > limit / rows || n > limit / rows / k) tile.n = least(n, 64);
@@ -137,7 +138,7 @@ static attn_tile cut(size_t limit, size_t m, size_t n, size_t k) {
 /* A tile that is left over at an edge may miss the small kernel's terms, but is under the threading limit as well. */
 static attn_tile cut_nt(const attn_openblas *blas, size_t m, size_t n, size_t k) {
     if (!blas->threaded) return cut(unthreaded_limit, m, n, k);
-    if (!blas->small_products || k < small_nt_depth) return cut(threading_limit, m, n, k);
+    if (!blas->small_products || k < small_nt_depth || m == 1 || n == 1) return cut(threading_limit, m, n, k);
     attn_tile tile = {.m = equal_parts(m, 32, 8)};
     tile.n = equal_parts(n, small_nt_elements / tile.m, 1);
     tile.k = equal_parts(k, small_limit / small_nt_elements, 16);
@@ -164,8 +165,63 @@ typedef struct attn_product {
     size_t ldc;
 } attn_product;
 
+/* Below the threading limit, and with both vectors on OpenBLAS's stack. */
+static attn_tile cut_vector(size_t m, size_t n, size_t size) {
+    const size_t elements = vector_stack / size - 64;
+    attn_tile tile = {.n = equal_parts(n, elements / 2, 16)};
+    tile.m = equal_parts(m, least(vector_limit / tile.n, elements - tile.n), 4);
+    return tile;
+}
+
+typedef struct attn_vector {
+    void *first;
+    size_t step;
+} attn_vector;
+
+static void clear(attn_vector y, size_t count, size_t size) {
+    if (y.step == 1)
+        memset(y.first, 0, count * size);
+    else
+        for (size_t i = 0; i < count; i++) memset((char *)y.first + i * y.step * size, 0, size);
+}
+
+/* y += A x, or A^T x. Never called to overwrite y: some versions multiply by the 0 that stands for it, which keeps a NaN. */
+static void add_vector(const attn_openblas *blas, attn_dtype dtype, int trans, size_t rows, size_t columns,
+                       const void *a, size_t lda, const void *x, size_t x_step, attn_vector y) {
+    const size_t size = size_of(dtype);
+    const attn_tile tile = cut_vector(rows, columns, size);
+    for (size_t i = 0; i < rows; i += tile.m)
+        for (size_t j = 0; j < columns; j += tile.n) {
+            const int m = (int)least(tile.m, rows - i), n = (int)least(tile.n, columns - j);
+            const void *part = at(a, lda, i, j, size), *from = at(x, x_step, trans == TRANS ? i : j, 0, size);
+            void *to = (char *)y.first + (trans == TRANS ? j : i) * y.step * size;
+            const int incx = (int)x_step, incy = (int)y.step;
+            if (dtype == ATTN_FLOAT32)
+                blas->sgemv(ROW_MAJOR, trans, m, n, 1, part, (int)lda, from, incx, 1, to, incy);
+            else
+                blas->dgemv(ROW_MAJOR, trans, m, n, 1, part, (int)lda, from, incx, 1, to, incy);
+        }
+}
+
+/* A product with one row or column: later versions would hand it to GEMV, whose limit is lower. */
+static void multiply_vector(const attn_openblas *blas, attn_dtype dtype, int trans_b, attn_tile size,
+                            const attn_product *p, bool accumulate) {
+    const attn_vector c = {p->c, size.m == 1 ? 1 : p->ldc};
+    if (!accumulate) clear(c, size.m == 1 ? size.n : size.m, size_of(dtype));
+    if (size.m > 1)
+        add_vector(blas, dtype, NO_TRANS, size.m, size.k, p->a, p->lda, p->b, trans_b == TRANS ? 1 : p->ldb, c);
+    else if (trans_b == TRANS)
+        add_vector(blas, dtype, NO_TRANS, size.n, size.k, p->b, p->ldb, p->a, 1, c);
+    else
+        add_vector(blas, dtype, TRANS, size.k, size.n, p->b, p->ldb, p->a, 1, c);
+}
+
 static void multiply(const attn_openblas *blas, attn_dtype dtype, int trans_b, attn_tile size, const attn_product *p,
                      bool accumulate) {
+    if (size.m == 1 || size.n == 1) {
+        multiply_vector(blas, dtype, trans_b, size, p, accumulate);
+        return;
+    }
     const int m = (int)size.m, n = (int)size.n, k = (int)size.k, lda = (int)p->lda, ldb = (int)p->ldb,
               ldc = (int)p->ldc;
     if (dtype == ATTN_FLOAT32)
@@ -204,44 +260,4 @@ void attn_openblas_gemm_nt(const attn_openblas *blas, attn_dtype dtype, size_t m
                            size_t lda, const void *b, size_t ldb, void *c, size_t ldc) {
     attn_product product = {a, b, lda, ldb, c, ldc};
     multiply_tiled(blas, dtype, TRANS, (attn_tile){m, n, k}, cut_nt(blas, m, n, k), &product, false);
-}
-
-/* y += A x. Never called to overwrite y: some versions multiply by the 0 that stands for it, which keeps a NaN. */
-static void multiply_vector(const attn_openblas *blas, attn_dtype dtype, int trans, size_t rows, size_t columns,
-                            const void *a, size_t lda, const void *x, void *y) {
-    const int m = (int)rows, n = (int)columns;
-    if (dtype == ATTN_FLOAT32)
-        blas->sgemv(ROW_MAJOR, trans, m, n, 1, a, (int)lda, x, 1, 1, y, 1);
-    else
-        blas->dgemv(ROW_MAJOR, trans, m, n, 1, a, (int)lda, x, 1, 1, y, 1);
-}
-
-/* Below the threading limit, and with both vectors on OpenBLAS's stack. */
-static attn_tile cut_vector(size_t m, size_t n, size_t size) {
-    const size_t elements = vector_stack / size - 64;
-    attn_tile tile = {.n = equal_parts(n, elements / 2, 16)};
-    tile.m = equal_parts(m, least(vector_limit / tile.n, elements - tile.n), 4);
-    return tile;
-}
-
-void attn_openblas_gemv(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
-                        const void *x, void *y) {
-    const size_t size = size_of(dtype);
-    const attn_tile tile = cut_vector(m, n, size);
-    memset(y, 0, m * size);
-    for (size_t i = 0; i < m; i += tile.m)
-        for (size_t j = 0; j < n; j += tile.n)
-            multiply_vector(blas, dtype, NO_TRANS, least(tile.m, m - i), least(tile.n, n - j), at(a, lda, i, j, size),
-                            lda, at(x, 0, 0, j, size), (char *)y + i * size);
-}
-
-void attn_openblas_gemv_t(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
-                          const void *x, void *y, bool accumulate) {
-    const size_t size = size_of(dtype);
-    const attn_tile tile = cut_vector(m, n, size);
-    if (!accumulate) memset(y, 0, n * size);
-    for (size_t j = 0; j < n; j += tile.n)
-        for (size_t i = 0; i < m; i += tile.m)
-            multiply_vector(blas, dtype, TRANS, least(tile.m, m - i), least(tile.n, n - j), at(a, lda, i, j, size), lda,
-                            at(x, 0, 0, i, size), (char *)y + j * size);
 }

@@ -45,17 +45,11 @@ bool attn_openblas_fits(const attn_openblas *blas, size_t n, size_t k);
 
 /* All matrices row-major, row strides in [row length, INT_MAX]; every size >= 1. accumulate: add to the result. */
 
-/* C (m, n) = A (m, k) B (k, n) */
+/* C (m, n) = A (m, k) B (k, n); one row or column becomes a product of a matrix and a vector. */
 void attn_openblas_gemm(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                         size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);
 /* C (m, n) = A (m, k) B^T, B (n, k) */
 void attn_openblas_gemm_nt(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                            size_t lda, const void *b, size_t ldb, void *c, size_t ldc);
-/* y (m) = A (m, n) x (n) */
-void attn_openblas_gemv(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
-                        const void *x, void *y);
-/* y (n) = x (m) A (m, n) */
-void attn_openblas_gemv_t(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, const void *a, size_t lda,
-                          const void *x, void *y, bool accumulate);
 
 #endif

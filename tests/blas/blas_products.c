@@ -59,15 +59,15 @@ static void vectors(const attn_openblas *blas, size_t m, size_t n) {
         for (size_t j = 0; j < n; j++) wanted[i] += a[i * lda + j] * x[j];
     }
     begin(m, NAN);
-    attn_openblas_gemv(blas, ATTN_FLOAT32, m, n, a, lda, x, c);
-    judge("gemv", m, 1, n, 1);
+    attn_openblas_gemm_nt(blas, ATTN_FLOAT32, 1, m, n, x, n, a, lda, c, m);
+    judge("one row, gemm_nt", m, 1, n, 1);
     for (size_t j = 0; j < n; j++) {
         wanted[j] = 0;
         for (size_t i = 0; i < m; i++) wanted[j] += a[i * lda + j] * x[i];
     }
     begin(n, NAN);
-    attn_openblas_gemv_t(blas, ATTN_FLOAT32, m, n, a, lda, x, c, false);
-    judge("gemv_t", 1, n, m, n);
+    attn_openblas_gemm(blas, ATTN_FLOAT32, 1, n, m, x, m, a, lda, c, n, false);
+    judge("one row, gemm", 1, n, m, n);
 }
 
 static void fill(float *to, size_t count) {

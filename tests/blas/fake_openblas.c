@@ -47,12 +47,13 @@ static void check_gemm(int order, int trans_a, int trans_b, int m, int n, int k,
     demand(order == ROW_MAJOR && trans_a == NO_TRANS && (trans || trans_b == NO_TRANS), "an order never used", m, n, k);
     demand(m > 0 && n > 0 && k > 0, "an empty product", m, n, k);
     demand(lda >= k && ldb >= (trans ? k : n) && ldc >= n, "a row stride below the row", m, n, k);
+    demand(m > 1 && n > 1, "a product that later versions hand to GEMV", m, n, k);
     if (!openblas_get_parallel() || small_kernel(trans, m, n, k)) return;
     demand((double)m * n * k <= 65536.0 * 4, "a product for threads", m, n, k);
 }
 
 static void check_gemv(int order, int trans, int m, int n, int lda, int incx, int incy, double beta, int element) {
-    demand(order == ROW_MAJOR && (trans == TRANS || trans == NO_TRANS) && incx == 1 && incy == 1, "an order never used",
+    demand(order == ROW_MAJOR && (trans == TRANS || trans == NO_TRANS) && incx >= 1 && incy >= 1, "an order never used",
            m, n, 1);
     demand(m > 0 && n > 0 && lda >= n, "a row stride below the row", m, n, 1);
     demand(beta == 1, "a result to overwrite, which keeps its NaN in some versions", m, n, 1);
@@ -83,8 +84,9 @@ static void check_gemv(int order, int trans, int m, int n, int lda, int incx, in
         const long rows = trans == TRANS ? n : m, terms = trans == TRANS ? m : n;                                      \
         for (long i = 0; i < rows; i++) {                                                                              \
             wide sum = 0;                                                                                              \
-            for (long p = 0; p < terms; p++) sum += (wide)x[p] * (trans == TRANS ? a[p * lda + i] : a[i * lda + p]);   \
-            y[i] = (real)(alpha * sum + beta * (wide)y[i]);                                                            \
+            for (long p = 0; p < terms; p++)                                                                           \
+                sum += (wide)x[p * incx] * (trans == TRANS ? a[p * lda + i] : a[i * lda + p]);                         \
+            y[i * incy] = (real)(alpha * sum + beta * (wide)y[i * incy]);                                              \
         }                                                                                                              \
     }
 
