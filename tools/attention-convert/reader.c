@@ -27,13 +27,40 @@ void reader_prepare(void) {
     json_object_seed(0);
 }
 
-static void read_hdf5(const void *data, size_t size, tree *file, model *out) {
+static size_t count_attention(const model *in) {
+    size_t count = 0;
+    for (size_t i = 0; i < in->count; ++i) count += in->layers[i].attention;
+    return count;
+}
+
+/* Whether a configuration names an attention layer, or a sublayer of one in debug mode. */
+static bool names_attention(const config_model *config) {
+    for (size_t i = 0; i < config->count; ++i) {
+        const config_layer *at = &config->layers[i];
+        if (at->attention || (at->wrapped && at->wrapped->attention) || attention_role(at->name)) return true;
+        if (at->nested && names_attention(at->nested)) return true;
+    }
+    return false;
+}
+
+static _Noreturn void refuse_without_attention(const model *in) {
+    if (in->keras_version && atoi(in->keras_version) >= 3)
+        refuse(EXIT_NO_LAYER, "written by Keras %s, which can't run this attention layer, and without it",
+               quoted(in->keras_version));
+    refuse(EXIT_NO_LAYER, "holds no attention layer of the package (its configuration has units and score)");
+}
+
+/* Takes a configuration over. A model without the layer is told before its weights are looked at. */
+static void take_config(const char *text, const reader_options *options, model *out) {
+    out->model_config = text;
+    out->config = config_parse(text);
+    if (!options->list && !names_attention(out->config)) refuse_without_attention(out);
+}
+
+static void read_hdf5(const void *data, size_t size, const reader_options *options, tree *file, model *out) {
     tree_open(data, size, file);
     out->keras_version = out->keras_version ? out->keras_version : file->keras_version;
-    if (!out->config && file->model_config) {
-        out->model_config = file->model_config;
-        out->config = config_parse(file->model_config);
-    }
+    if (!out->config && file->model_config) take_config(file->model_config, options, out);
     const object *saved_model = tree_child(file->root, "model_weights");
     if (is_legacy(saved_model)) {
         out->format = "keras-h5";
@@ -48,30 +75,15 @@ static void read_hdf5(const void *data, size_t size, tree *file, model *out) {
         refuse(EXIT_REFUSED, "an HDF5 file, but without the groups that Keras writes (layer_names, layers)");
 }
 
-static void read_archive(const void *data, size_t size, tree *file, model *out) {
+static void read_archive(const void *data, size_t size, const reader_options *options, tree *file, model *out) {
     archive_file archive;
     archive_open(data, size, &archive);
     out->format = "keras";
     if (archive.metadata) out->keras_version = config_keras_version(archive.metadata);
-    out->model_config = archive.config;
-    out->config = config_parse(archive.config);
+    take_config(archive.config, options, out);
     if (!begins_with(archive.weights, archive.weights_size, hdf5_magic))
         refuse(EXIT_REFUSED, "archive: model.weights.h5 is not an HDF5 file");
-    read_hdf5(archive.weights, archive.weights_size, file, out);
-}
-
-static size_t count_attention(const model *in) {
-    size_t count = 0;
-    for (size_t i = 0; i < in->count; ++i) count += in->layers[i].attention;
-    return count;
-}
-
-static void check_has_attention(const model *in) {
-    if (count_attention(in) > 0) return;
-    if (in->keras_version && atoi(in->keras_version) >= 3)
-        refuse(EXIT_NO_LAYER, "written by Keras %s, which can't run this attention layer, and without it",
-               quoted(in->keras_version));
-    refuse(EXIT_NO_LAYER, "holds no attention layer of the package (its configuration has units and score)");
+    read_hdf5(archive.weights, archive.weights_size, options, file, out);
 }
 
 /* Leaves the layer of that name alone, or those of the nested model of that name. */
@@ -92,11 +104,11 @@ static void convert(const void *data, size_t size, const reader_options *options
     tree file;
     model found = {0};
     if (begins_with(data, size, zip_magic))
-        read_archive(data, size, &file, &found);
+        read_archive(data, size, options, &file, &found);
     else
-        read_hdf5(data, size, &file, &found);
+        read_hdf5(data, size, options, &file, &found);
     model_fold_debug(&found);
-    if (!options->list) check_has_attention(&found);
+    if (!options->list && count_attention(&found) == 0) refuse_without_attention(&found);
     if (options->layer) keep_only(&found, options->layer);
     model_check(&found);
     layout_write(&found, options->layer != NULL, file.file_size, descriptor);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/convert_files.h"
+
+#include <dirent.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+void convert(answer *got, const char *const *arguments) {
+    const char *line[16] = {ATTENTION_CONVERT};
+    int ends[2], status;
+    pid_t child;
+    posix_spawn_file_actions_t actions;
+    for (size_t i = 0; arguments[i] && i < 14; i++) line[i + 1] = arguments[i];
+    *got = (answer){.code = -1};
+    if (pipe(ends) != 0) return;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
+    posix_spawn_file_actions_addclose(&actions, ends[0]);
+    const int failed = posix_spawn(&child, ATTENTION_CONVERT, &actions, NULL, (char *const *)line, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[1]);
+    size_t used = 0;
+    for (ssize_t more = 1; more > 0 && used<sizeof got->out - 1; used += more> 0 ? (size_t)more : 0)
+        more = read(ends[0], got->out + used, sizeof got->out - 1 - used);
+    close(ends[0]);
+    if (!failed && waitpid(child, &status, 0) == child && WIFEXITED(status)) got->code = WEXITSTATUS(status);
+}
+
+static bool describe(const char *folder, const char *name, model_file *out) {
+    const char *tf = strstr(name, "_tf");
+    if (!tf || strlen(name) >= sizeof out->model || strncmp(name, "expected", 8) == 0) return false;
+    const size_t length = strspn(tf + 3, "0123456789.") - 1; /* the last dot opens the kind */
+    snprintf(out->path, sizeof out->path, "%s/%s", folder, name);
+    snprintf(out->name, sizeof out->name, "%.127s", name);
+    snprintf(out->model, sizeof out->model, "%.*s", (int)(tf - name), name);
+    snprintf(out->version, sizeof out->version, "%.*s", (int)length, tf + 3);
+    snprintf(out->kind, sizeof out->kind, "%.15s", tf + 4 + length);
+    out->by_groups = strcmp(out->kind, "weights.h5") == 0 && strcmp(out->version, "2.8") != 0;
+    return true;
+}
+
+size_t for_models(const char *folder, void (*visit)(const model_file *file)) {
+    struct dirent **names;
+    const int found = scandir(folder, &names, NULL, alphasort);
+    size_t count = 0;
+    for (int i = 0; i < found; i++) {
+        model_file file;
+        if (describe(folder, names[i]->d_name, &file)) {
+            visit(&file);
+            count++;
+        }
+        free(names[i]);
+    }
+    if (found >= 0) free(names);
+    return count;
+}
+
+attn_weights_file *open_expected(const model_file *of) {
+    static const char *const kinds[] = {"expected", "expected_more"};
+    char folder[512], path[600], start[128];
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(of->path, '/') - of->path), of->path);
+    snprintf(start, sizeof start, "%s/", of->model);
+    for (size_t i = 0; i < 2; i++) {
+        attn_weights_file *file;
+        snprintf(path, sizeof path, "%s/%s_tf%s.safetensors", folder, kinds[i], of->version);
+        if (attn_weights_open(path, 0, &file) != ATTN_OK) continue;
+        for (size_t k = 0; k < attn_weights_count(file); k++)
+            if (strncmp(attn_weights_tensor_at(file, k)->name, start, strlen(start)) == 0) return file;
+        attn_weights_close(file);
+    }
+    return NULL;
+}
+
+char *read_file(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *data = malloc(*size + 1);
+    *size = fread(data, 1, *size, file);
+    fclose(file);
+    return data;
+}
+
+void write_file(const char *path, const char *data, size_t size) {
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(data, 1, size, file) != size || fclose(file) != 0) abort();
+}
