@@ -174,7 +174,7 @@ static ALWAYS_INLINE void NAMED(add_row)(vec *c, const real *row, real weight, s
 /* The scores of the group that begins at h; with `weights`, those of the group before it, c += its rows on the way. */
 static ALWAYS_INLINE vec NAMED(pipeline_step)(const real *h, ptrdiff_t stride, const real *weights, const vec *q,
                                               vec *c, size_t full, size_t tail) {
-    const real *before = h - VEC_LANES * stride;
+    const real *before = weights ? h - VEC_LANES * stride : h;
     vec folded[VEC_LANES / V_FOLD];
     ROLLED for (size_t r = 0; r < VEC_LANES; r += V_FOLD) {
         vec score[V_FOLD];
