@@ -4,7 +4,7 @@
 #include "bounds.h"
 #include "lib/quote.h"
 #include "sandbox.h"
-#include "table.h"
+#include "tools/table.h"
 #include "write_h5.h"
 
 #include <errno.h>

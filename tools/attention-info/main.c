@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention-info: what this machine and this library have, and which implementation a problem would get. */
 #include "tools/attention-info/options.h"
+#include "tools/table.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -63,11 +64,26 @@ static int explain(attn_context *context, const attn_layer_desc *problem) {
     return 0;
 }
 
+/* A weights file as a table. */
+static int show_file(const char *path) {
+#ifdef ATTN_WEIGHTS
+    attn_weights_file *file;
+    if (attn_weights_open(path, 0, &file)) return fail();
+    table_print(file);
+    attn_weights_close(file);
+    return fflush(stdout) ? 1 : 0;
+#else
+    fprintf(stderr, "attention-info: %s: this build reads no weights files\n", path);
+    return 1;
+#endif
+}
+
 int main(int count, char **words) {
     info_options options;
     if (!info_read_options(count, words, &options)) return 2;
     if (options.help) return fputs(info_usage, stdout) == EOF;
     if (options.version) return puts(attn_version()) == EOF;
+    if (options.file) return show_file(options.file);
     attn_context *context;
     if (attn_context_create(&options.context, &context)) return fail();
     print_context(context);

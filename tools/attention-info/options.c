@@ -9,10 +9,12 @@
 
 const char info_usage[] =
     "usage: attention-info [OPTIONS]\n"
+    "       attention-info FILE.safetensors\n"
     "\n"
     "Prints the version of libattention, what the CPU offers, the BLAS with its core, the threads, the backends and "
     "the\n"
     "implementations. Given a problem, prints which implementation would run it and why every other was refused.\n"
+    "Given a weights file, prints a table of what is inside.\n"
     "\n"
     "The problem, a forward pass of the attention layer:\n"
     "  --score SCORE        luong (default), bahdanau or dot\n"
@@ -139,11 +141,16 @@ bool info_read_options(int count, char **words, info_options *options) {
     for (int i = 1; i < count; i++) {
         size_t at = 0;
         while (at < sizeof known / sizeof *known && strcmp(known[at].name, words[i])) at++;
+        if (at == sizeof known / sizeof *known && *words[i] != '-' && !options->file) {
+            options->file = words[i];
+            continue;
+        }
         if (at == sizeof known / sizeof *known) return complain(words[i], "is no option");
         options->has_problem |= known[at].of_problem;
         if (set_flag(&known[at])) continue;
         if (i + 1 == count) return complain(words[i], "needs a value");
         if (!read_value(&known[at], words[++i])) return complain(words[i], "is no value of the option before it");
     }
+    if (options->file && count > 2) return complain(options->file, "a weights file takes no options");
     return options->help || options->version || check_problem(options);
 }

@@ -11,6 +11,7 @@ typedef struct info_options {
     attn_context_options context;
     attn_layer_desc problem;
     bool has_problem; /* an option described one */
+    const char *file; /* a weights file to show; NULL: none */
     bool help, version;
 } info_options;
 
