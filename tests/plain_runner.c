@@ -20,7 +20,7 @@ void plain_add(plain_test *test) {
 void plain_fail(const char *file, int line, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    fprintf(stderr, "%s:%d: ", file, line);
+    fprintf(stderr, "%s:%d:", file, line);
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
     va_end(arguments);

@@ -23,7 +23,7 @@ void plain_fail(const char *file, int line, const char *format, ...) __attribute
 
 #define cr_assert(condition, ...)                                                                                      \
     do {                                                                                                               \
-        if (!(condition)) plain_fail(__FILE__, __LINE__, "" __VA_ARGS__);                                              \
+        if (!(condition)) plain_fail(__FILE__, __LINE__, " " __VA_ARGS__);                                             \
     } while (0)
 
 #endif
