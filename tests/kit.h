@@ -140,7 +140,8 @@ void *kit_problem_output(const kit_problem *problem, unsigned which, size_t *byt
 /* The names of the implementations that this build has for a score and dtype, in order of preference. Returns how many. */
 size_t kit_implementations(attn_context *context, attn_score score, attn_dtype dtype, const char **names, size_t room);
 
-/* A context for `threads` that forces an implementation (NULL: the choice is the library's); ends the program when it can't be had. */
+/* A context for `threads` that forces an implementation (NULL: the choice is the library's); ends the program when it can't be
+ * had. */
 attn_context *kit_context(int threads, const char *implementation);
 
 const char *kit_score_name(attn_score score); /* luong, bahdanau, dot */
