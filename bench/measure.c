@@ -46,8 +46,10 @@ static copies copies_make(const kit_problem *problem, size_t bytes, bool cold, s
     return c;
 }
 
-static double copies_bandwidth(const copies *c, int threads) {
-    return peaks_read_bandwidth(threads, c->memory, c->count * c->size);
+/* What the limit counts with, measured anew beside each workload: the best of what was seen. */
+static void measure_limits(measurement *m, const copies *h, int threads) {
+    m->bandwidth = fmax(m->bandwidth, peaks_read_bandwidth(threads, h->memory, h->count * h->size));
+    m->gflops = fmax(m->gflops, peaks_arithmetic(threads, m->spec.dtype == ATTN_FLOAT64));
 }
 
 /* ---- Candidates ---------------------------------------------------------------------------------- */
@@ -191,7 +193,7 @@ static void measure_problem(measurement *m, kit_problem *problem, const options 
     candidate candidates[IMPLEMENTATION_ROOM] = {0};
     size_t count = 0;
     copies h = copies_make(problem, (size_t)m->cost.h_bytes, m->cold, limits->dram_bytes);
-    m->bandwidth = copies_bandwidth(&h, limits->threads);
+    measure_limits(m, &h, limits->threads);
     for (size_t i = 0; i < m->count; i++) {
         candidate *c = &candidates[count];
         *c = (candidate){.row = &m->rows[i]};
@@ -211,7 +213,7 @@ static void measure_problem(measurement *m, kit_problem *problem, const options 
         summarize(&candidates[i]);
         candidate_close(&candidates[i]);
     }
-    m->bandwidth = fmax(m->bandwidth, copies_bandwidth(&h, limits->threads));
+    measure_limits(m, &h, limits->threads);
     release(h.memory);
 }
 
@@ -225,12 +227,13 @@ measurement measure(const kit_case *spec, const imdb *model, attn_context *conte
         .with_prepared = wanted->prepared,
         .with_weights = wanted->attention_weights,
         .cost = workload_cost_of(spec),
+        .gflops = spec->dtype == ATTN_FLOAT32 ? limits->f32_gflops : limits->f64_gflops,
     };
     kit_problem_expect(problem);
     name_rows(&m, problem, context, wanted);
     measure_problem(&m, problem, wanted, limits);
     m.read_seconds = 1e-9 * m.cost.h_bytes / m.bandwidth;
-    m.gemm_seconds = 1e-9 * m.cost.gemm_flops / (spec->dtype == ATTN_FLOAT32 ? limits->f32_gflops : limits->f64_gflops);
+    m.gemm_seconds = 1e-9 * m.cost.gemm_flops / m.gflops;
     kit_problem_free(problem);
     progress(NULL);
     return m;

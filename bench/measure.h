@@ -24,6 +24,7 @@ typedef struct measurement {
     bool cold, with_prepared, with_weights;
     workload_cost cost;
     double bandwidth;                  /* GB/s at which the buffers of H are read */
+    double gflops;                     /* of arithmetic at its peak */
     double read_seconds, gemm_seconds; /* the limit is their sum */
     double others;                     /* processors that something else kept busy while this was timed */
     row rows[IMPLEMENTATION_ROOM];

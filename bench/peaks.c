@@ -99,9 +99,10 @@ double peaks_read_bandwidth(int threads, const void *buffer, size_t bytes) {
     return 1e-9 * best_variant(threads, run_read, &j, (double)j.bytes);
 }
 
-static double fma_peak(int threads, const peak_kernels *kernels, double (*fma)(size_t), size_t flops) {
-    job j = {.kernels = kernels, .fma = fma};
-    return 1e-9 * best_rate(threads, run_fma, &j, (double)flops * threads);
+double peaks_arithmetic(int threads, bool wide) {
+    const peak_kernels *k = peak_kernels_of(peaks_isa());
+    job j = {.kernels = k, .fma = wide ? k->fma_f64 : k->fma_f32};
+    return 1e-9 * best_rate(threads, run_fma, &j, (double)(wide ? k->flops_f64 : k->flops_f32) * threads);
 }
 
 void peaks_measure(int threads, peaks *found) {
@@ -109,8 +110,8 @@ void peaks_measure(int threads, peaks *found) {
     const size_t mega = (size_t)1 << 20, l2 = machine_cache(2), past_cache = 4 * machine_cache(3);
     *found = (peaks){.isa = k->isa, .threads = threads};
     progress("measuring the machine's peaks");
-    found->f32_gflops = fma_peak(threads, k, k->fma_f32, k->flops_f32);
-    found->f64_gflops = fma_peak(threads, k, k->fma_f64, k->flops_f64);
+    found->f32_gflops = peaks_arithmetic(threads, false);
+    found->f64_gflops = peaks_arithmetic(threads, true);
     found->l2_bytes = (l2 ? l2 / 2 : mega / 4) * (size_t)threads;
     found->cache_bytes = 12800000; /* H of the IMDB batch */
     found->dram_bytes = past_cache < 256 * mega ? 256 * mega : past_cache > 1024 * mega ? 1024 * mega : past_cache;

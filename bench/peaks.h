@@ -3,6 +3,7 @@
 #ifndef BENCH_PEAKS_H
 #define BENCH_PEAKS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct peaks {
@@ -17,6 +18,9 @@ typedef struct peaks {
 const char *peaks_isa(void);
 
 void peaks_measure(int threads, peaks *found);
+
+/* GFLOP/s of fused multiply-adds in float32, or in float64. */
+double peaks_arithmetic(int threads, bool wide);
 
 /* GB/s at which the threads read this very buffer again and again, each its own part of it. At least one page. */
 double peaks_read_bandwidth(int threads, const void *buffer, size_t bytes);

@@ -79,9 +79,9 @@ static void print_title(const measurement *m) {
            m->with_weights ? ", with attention weights" : "");
     const char *l = duration(measurement_limit(m), limit), *r = duration(m->read_seconds, read),
                *g = duration(m->gemm_seconds, gemm);
-    printf("  limit %s = %s to read H (%s) at %.0f GB/s + %s for %.3g MFLOP of GEMM\n", l + strspn(l, " "),
-           r + strspn(r, " "), size_of(m->cost.h_bytes, size), m->bandwidth, g + strspn(g, " "),
-           m->cost.gemm_flops * 1e-6);
+    printf("  limit %s = %s to read H (%s) at %.0f GB/s + %s for %.3g MFLOP of GEMM at %.0f GFLOP/s\n",
+           l + strspn(l, " "), r + strspn(r, " "), size_of(m->cost.h_bytes, size), m->bandwidth, g + strspn(g, " "),
+           m->cost.gemm_flops * 1e-6, m->gflops);
     if (m->others > DISTURBED) printf("  disturbed: something else kept %.1f processors busy meanwhile\n", m->others);
 }
 

@@ -17,21 +17,29 @@ static FILE *open_file(const char *path) {
     return file;
 }
 
+static json_t *packed(json_t *made) {
+    if (!made) fail("the report can't be put into JSON");
+    return made;
+}
+
+/* JSON has no infinity. */
+static double finite(double value) { return value < 1e300 ? value : 1e300; }
+
 static json_t *peaks_json(const peaks *p) {
-    return json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "isa", p->isa, "threads", p->threads,
-                     "f32_gflops", p->f32_gflops, "f64_gflops", p->f64_gflops, "l2_read_gbs", p->l2_read,
-                     "cache_read_gbs", p->cache_read, "dram_read_gbs", p->dram_read, "dram_copy_gbs", p->dram_copy,
-                     "l2_bytes", (json_int_t)p->l2_bytes, "cache_bytes", (json_int_t)p->cache_bytes, "dram_bytes",
-                     (json_int_t)p->dram_bytes);
+    return packed(json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "isa", p->isa, "threads",
+                            p->threads, "f32_gflops", p->f32_gflops, "f64_gflops", p->f64_gflops, "l2_read_gbs",
+                            p->l2_read, "cache_read_gbs", p->cache_read, "dram_read_gbs", p->dram_read, "dram_copy_gbs",
+                            p->dram_copy, "l2_bytes", (json_int_t)p->l2_bytes, "cache_bytes",
+                            (json_int_t)p->cache_bytes, "dram_bytes", (json_int_t)p->dram_bytes));
 }
 
 static json_t *machine_json(const report *r) {
     const machine *m = &r->machine;
     json_t *made =
-        json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s}", "cpu", m->cpu, "processors",
-                  m->processors, "caches", m->caches, "kernel", m->kernel, "commit", m->commit, "compiler", m->compiler,
-                  "date", m->date, "variables", m->environment, "version", r->version, "isa", r->isa, "threads",
-                  r->threads, "cpu_features", r->features, "blas", r->blas);
+        packed(json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s}", "cpu", m->cpu,
+                         "processors", m->processors, "caches", m->caches, "kernel", m->kernel, "commit", m->commit,
+                         "compiler", m->compiler, "date", m->date, "variables", m->environment, "version", r->version,
+                         "isa", r->isa, "threads", r->threads, "cpu_features", r->features, "blas", r->blas));
     if (r->peaks.isa) json_object_set_new(made, "peaks", peaks_json(&r->peaks));
     return made;
 }
@@ -39,32 +47,33 @@ static json_t *machine_json(const report *r) {
 static json_t *imdb_json(const report *r) {
     const imdb *m = r->model;
     const imdb_agreement *a = &r->agreement;
-    return json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:b, s:I, s:I, s:f, s:f}", "reviews", (json_int_t)m->reviews,
-                     "gate", IMDB_GATE, "probability_error", a->probability, "attention_weights_relative_error",
-                     a->attention_weights, "attention_output_error", a->attention_output, "error_over_gate", a->worst,
-                     "passed", a->worst <= 1, "right", (json_int_t)a->right, "keras_right", (json_int_t)a->keras_right,
-                     "lstm_seconds", m->lstm_seconds, "attention_seconds", m->attention_seconds);
+    return packed(json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:b, s:I, s:I, s:f, s:f}", "reviews",
+                            (json_int_t)m->reviews, "gate", IMDB_GATE, "probability_error", finite(a->probability),
+                            "attention_weights_relative_error", finite(a->attention_weights), "attention_output_error",
+                            finite(a->attention_output), "error_over_gate", finite(a->worst), "passed", a->worst <= 1,
+                            "right", (json_int_t)a->right, "keras_right", (json_int_t)a->keras_right, "lstm_seconds",
+                            m->lstm_seconds, "attention_seconds", m->attention_seconds));
 }
 
 /* A row has either times, or what refused it, or where it failed. */
 static json_t *row_json(const measurement *m, const row *r) {
-    json_t *made = json_pack("{s:s, s:b}", "implementation", r->implementation, "chosen", r->chosen);
+    json_t *made = packed(json_pack("{s:s, s:b}", "implementation", r->implementation, "chosen", r->chosen));
     if (r->refusal) {
         json_object_set_new(made, "refusal", json_string(r->refusal));
         return made;
     }
     json_object_set_new(made, "passed", json_boolean(row_passed(r)));
-    json_object_set_new(made, "error_over_gate", json_real(r->error < 1e300 ? r->error : 1e300));
+    json_object_set_new(made, "error_over_gate", json_real(finite(r->error)));
     if (!row_passed(r)) {
         json_object_set_new(made, "where", json_string(r->where));
         return made;
     }
-    json_t *times = json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:I}", "min_s", r->minimum,
-                              "q1_s", r->lower_quartile, "median_s", r->median, "q3_s", r->upper_quartile, "samples",
-                              (json_int_t)r->samples, "calls_per_sample", (json_int_t)r->calls, "gflops",
-                              1e-9 * m->cost.flops / r->median, "gbs", 1e-9 * m->cost.h_bytes / r->median, "of_limit",
-                              measurement_limit(m) / r->median, "of_limit_at_best", measurement_limit(m) / r->minimum,
-                              "workspace_bytes", (json_int_t)r->workspace, "prepared_bytes", (json_int_t)r->prepared);
+    json_t *times = packed(json_pack(
+        "{s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:I}", "min_s", r->minimum, "q1_s", r->lower_quartile,
+        "median_s", r->median, "q3_s", r->upper_quartile, "samples", (json_int_t)r->samples, "calls_per_sample",
+        (json_int_t)r->calls, "gflops", 1e-9 * m->cost.flops / r->median, "gbs", 1e-9 * m->cost.h_bytes / r->median,
+        "of_limit", measurement_limit(m) / r->median, "of_limit_at_best", measurement_limit(m) / r->minimum,
+        "workspace_bytes", (json_int_t)r->workspace, "prepared_bytes", (json_int_t)r->prepared));
     json_object_update(made, times);
     json_decref(times);
     return made;
@@ -74,25 +83,25 @@ static json_t *measurement_json(const measurement *m) {
     const kit_case *s = &m->spec;
     json_t *rows = json_array();
     for (size_t i = 0; i < m->count; i++) json_array_append_new(rows, row_json(m, &m->rows[i]));
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+    return packed(json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
         "s:s, s:f, s:o}",
         "operation", "layer", "workload", s->row, "score", kit_score_name(s->score), "direction", "forward", "dtype",
         kit_dtype_name(s->dtype), "batch", (json_int_t)s->batch, "timesteps", (json_int_t)s->timesteps, "features",
         (json_int_t)s->features, "units", (json_int_t)s->units, "queries", (json_int_t)s->queries, "cold", m->cold,
         "prepared", m->with_prepared, "attention_weights", m->with_weights, "flops", m->cost.flops, "gemm_flops",
-        m->cost.gemm_flops, "h_bytes", m->cost.h_bytes, "h_read_gbs", m->bandwidth, "read_limit_s", m->read_seconds,
-        "gemm_limit_s", m->gemm_seconds, "limit_s", measurement_limit(m), "bound",
-        m->read_seconds > m->gemm_seconds ? "read" : "flops", "others_processors", m->others, "rows", rows);
+        m->cost.gemm_flops, "h_bytes", m->cost.h_bytes, "h_read_gbs", m->bandwidth, "peak_gflops", m->gflops,
+        "read_limit_s", m->read_seconds, "gemm_limit_s", m->gemm_seconds, "limit_s", measurement_limit(m), "bound",
+        m->read_seconds > m->gemm_seconds ? "read" : "flops", "others_processors", m->others, "rows", rows));
 }
 
 void report_json(const report *r, const char *path) {
     json_t *measurements = json_array();
     for (size_t i = 0; i < r->count; i++) json_array_append_new(measurements, measurement_json(&r->measurements[i]));
-    json_t *all = json_pack("{s:i, s:o, s:o, s:o}", "format", 1, "machine", machine_json(r), "imdb", imdb_json(r),
-                            "measurements", measurements);
+    json_t *all = packed(json_pack("{s:i, s:o, s:o, s:o}", "format", 1, "machine", machine_json(r), "imdb",
+                                   imdb_json(r), "measurements", measurements));
     FILE *file = open_file(path);
-    if (!all || json_dumpf(all, file, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) || fputc('\n', file) == EOF)
+    if (json_dumpf(all, file, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) || fputc('\n', file) == EOF)
         fail("can't write %s", path);
     close_file(file, path);
     json_decref(all);
