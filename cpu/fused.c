@@ -42,8 +42,14 @@ typedef struct prepared_layout {
     ptrdiff_t luong_row, w1_row, w_c_row;
 } prepared_layout;
 
-static void *carve_additive(attn_carver *carver, const attn_kernels_real *kernels, const attn_layer_problem *problem) {
-    return attn_carve(carver, kernels->packed_additive_size(problem->features, problem->score_width), 1);
+static void *carve_additive(attn_carver *carver, const attn_kernels_real *kernels, const attn_layer_problem *problem,
+                            bool with_w2) {
+    return attn_carve(carver, kernels->packed_additive_size(problem->features, problem->score_width, with_w2), 1);
+}
+
+/* Whether a run packs W2 as a whole, which is quicker, or piece by piece, which takes no memory to speak of. */
+static bool packs_w2(const attn_layer_problem *problem) {
+    return problem->features * problem->score_width * element_of(problem) <= ATTN_PACKED_BYTES;
 }
 
 static prepared_layout carve_prepared(attn_carver *carver, const attn_kernels_real *kernels,
@@ -55,7 +61,7 @@ static prepared_layout carve_prepared(attn_carver *carver, const attn_kernels_re
     if (problem->score == ATTN_SCORE_LUONG) layout.luong_w = attn_carve(carver, problem->features * luong_row, element);
     if (problem->score == ATTN_SCORE_BAHDANAU) {
         layout.bahdanau_w1 = attn_carve(carver, problem->query_features * w1_row, element);
-        layout.additive = carve_additive(carver, kernels, problem);
+        layout.additive = carve_additive(carver, kernels, problem, true);
     }
     layout.w_c = attn_carve(carver, joint * w_c_row, element);
     layout.luong_row = (ptrdiff_t)luong_row;
@@ -78,11 +84,6 @@ static void copy_matrix(void *to, ptrdiff_t to_row, const void *from, size_t row
     }
 }
 
-static void pack_additive(const attn_kernels_real *kernels, const attn_layer_problem *problem,
-                          const attn_layer_call *weights, void *packed) {
-    kernels->pack_additive(problem->features, problem->score_width, weights->bahdanau_w2, weights->bahdanau_v, packed);
-}
-
 static void prepare(const attn_implementation *implementation, const attn_layer_problem *planned,
                     const attn_layer_call *weights, void *prepared) {
     const attn_kernels_real *kernels = kernels_of(implementation);
@@ -94,7 +95,8 @@ static void prepare(const attn_implementation *implementation, const attn_layer_
     if (to.bahdanau_w1) {
         copy_matrix(to.bahdanau_w1, to.w1_row, weights->bahdanau_w1, planned->query_features, planned->score_width,
                     element);
-        pack_additive(kernels, planned, weights, to.additive);
+        kernels->pack_additive(planned->features, planned->score_width, weights->bahdanau_w2, weights->bahdanau_v,
+                               to.additive);
     }
     if (planned->units) copy_matrix(to.w_c, to.w_c_row, weights->w_c, joint, planned->units, element);
 }
@@ -175,7 +177,7 @@ static fused_workspace carve_workspace(attn_carver *carver, const attn_kernels_r
     if (problem->score == ATTN_SCORE_BAHDANAU) {
         w.additive_size = padded(kernels->additive_scratch(problem->features, problem->score_width), 1);
         w.additive = attn_carve(carver, threads, w.additive_size);
-        w.packed = carve_additive(carver, kernels, problem);
+        w.packed = carve_additive(carver, kernels, problem, packs_w2(problem));
     }
     return w;
 }
@@ -289,14 +291,19 @@ static attn_fused_weights weights_of(const attn_kernels_real *kernels, const att
     if (call->prepared) {
         attn_carver carver = {.base = (char *)(uintptr_t)call->prepared};
         prepared_layout from = carve_prepared(&carver, kernels, planned);
-        return (attn_fused_weights){
-            {from.luong_w, from.luong_row}, {from.bahdanau_w1, from.w1_row}, {from.w_c, from.w_c_row}, from.additive};
+        return (attn_fused_weights){{from.luong_w, from.luong_row},
+                                    {from.bahdanau_w1, from.w1_row},
+                                    {from.w_c, from.w_c_row},
+                                    {from.additive, NULL}};
     }
-    if (packed) pack_additive(kernels, planned, call, packed);
+    const bool whole = packs_w2(planned);
+    if (packed)
+        kernels->pack_additive(planned->features, planned->score_width, whole ? call->bahdanau_w2 : NULL,
+                               call->bahdanau_v, packed);
     return (attn_fused_weights){{call->luong_w, (ptrdiff_t)planned->query_features},
                                 {call->bahdanau_w1, (ptrdiff_t)planned->score_width},
                                 {call->w_c, (ptrdiff_t)planned->units},
-                                packed};
+                                {packed, whole ? NULL : call->bahdanau_w2}};
 }
 
 static attn_status run_fused(const attn_implementation *implementation, attn_device *device,

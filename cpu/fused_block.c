@@ -145,7 +145,7 @@ void attn_fused_chunk(const attn_fused_operands *operands, size_t block, size_t 
     }
     if (call->sizes.score == ATTN_SCORE_BAHDANAU) {
         operands->kernels->additive_rows(&rows, query, operands->query_stride, place.queries,
-                                         operands->weights.additive, call->sizes.score_width, result, scores,
+                                         &operands->weights.additive, call->sizes.score_width, result, scores,
                                          call->weights_row, additive_scratch);
     } else {
         operands->kernels->dot_rows(&rows, query, operands->query_stride, place.queries, result, scores,

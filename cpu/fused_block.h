@@ -18,7 +18,7 @@ typedef struct attn_fused_matrix {
 /* Those that the score has. */
 typedef struct attn_fused_weights {
     attn_fused_matrix luong_w, bahdanau_w1, w_c;
-    const void *additive; /* bahdanau_w2 and bahdanau_v, packed */
+    attn_additive_weights additive; /* bahdanau_w2 and bahdanau_v */
 } attn_fused_weights;
 
 /* The operands of a run, the same for all its tasks. */

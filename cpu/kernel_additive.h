@@ -75,35 +75,46 @@ static void NAMED(pad_columns)(const NAMED(additive_shape) * shape, const real *
     for (size_t i = 4; i < VEC_LANES; i += 4) memcpy(last + i, last, 4 * sizeof(real));
 }
 
-static size_t NAMED(packed_additive_size)(size_t features, size_t score_width) {
+static size_t NAMED(packed_additive_size)(size_t features, size_t score_width, int with_w2) {
     NAMED(additive_shape) shape = NAMED(additive_shape_of)(features, score_width);
-    return (shape.padded + features * (shape.vectors * VEC_LANES + (shape.fours ? 4 : 0))) * sizeof(real);
+    size_t columns = shape.vectors * VEC_LANES + (shape.fours ? 4 : 0);
+    return (shape.padded + (with_w2 ? features * columns : 0)) * sizeof(real);
 }
 
-/* Columns from `from` on, `kept` of them and zeros up to `columns`. */
-static real *NAMED(pack_panel)(size_t rows, size_t stride, const real *from, size_t kept, size_t columns, real *to) {
-    for (size_t k = 0; k < rows; k++, from += stride, to += columns) {
-        memcpy(to, from, kept * sizeof(real));
-        memset(to + kept, 0, (columns - kept) * sizeof(real));
+/* Columns from `from` on, `kept` of them and zeros up to whole vectors. */
+static real *NAMED(pack_panel)(size_t rows, size_t stride, const real *from, size_t kept, size_t vectors, real *to) {
+    size_t rest = kept - (vectors - 1) * VEC_LANES;
+    for (size_t k = 0; k < rows; k++, from += stride, to += VEC_LANES) {
+        const real *at = from;
+        for (size_t j = 1; j < vectors; j++, at += VEC_LANES, to += VEC_LANES) v_store(to, v_load(at));
+        v_store(to, v_load_n(at, rest));
     }
     return to;
+}
+
+/* The columns that go in fours, `kept` of them. */
+static void NAMED(pack_fours)(size_t rows, size_t stride, const real *from, size_t kept, real *to) {
+    for (size_t k = 0; k < rows; k++, from += stride, to += 4) {
+        for (size_t j = 0; j < 4; j++) to[j] = j < kept ? from[j] : 0;
+    }
 }
 
 static void NAMED(pack_additive)(size_t features, size_t score_width, const void *w2, const void *v, void *packed) {
     NAMED(additive_shape) shape = NAMED(additive_shape_of)(features, score_width);
     NAMED(pad_columns)(&shape, v, packed);
+    if (!w2) return;
     real *to = (real *)packed + shape.padded;
     const real *from = w2;
     size_t width = score_width;
     for (size_t left = shape.vectors; left > 0;) {
         size_t vectors = NAMED(panel_vectors)(left), columns = vectors * VEC_LANES;
         size_t kept = columns < width ? columns : width;
-        to = NAMED(pack_panel)(features, score_width, from, kept, columns, to);
+        to = NAMED(pack_panel)(features, score_width, from, kept, vectors, to);
         from += kept;
         width -= kept;
         left -= vectors;
     }
-    if (shape.fours) NAMED(pack_panel)(features, score_width, from, width, 4, to);
+    if (shape.fours) NAMED(pack_fours)(features, score_width, from, width, to);
 }
 
 /* tanh of one tile's product: its vectors in the order of z, `next` to `end`. */
@@ -235,6 +246,8 @@ static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *ste
 typedef struct NAMED(additive_work) {
     NAMED(additive_shape) shape;
     const real *v, *w2, *w2_fours;
+    const real *raw; /* W2 as the caller has it, packed piece by piece into piece and piece_fours; NULL: w2 holds it */
+    real *piece, *piece_fours;
     real *qw;        /* of one query, padded */
     real *sums;      /* of two blocks */
     real *z;         /* products: of one tile, of a panel's tiles, or of all */
@@ -244,10 +257,14 @@ typedef struct NAMED(additive_work) {
     bool keep_tiles; /* products grow piece by piece */
 } NAMED(additive_work);
 
-static NAMED(additive_work)
-    NAMED(additive_work_in)(size_t features, size_t score_width, size_t queries, const real *packed, real *scratch) {
+static NAMED(additive_work) NAMED(additive_work_in)(size_t features, size_t score_width, size_t queries,
+                                                    const attn_additive_weights *weights, real *scratch) {
     NAMED(additive_shape) shape = NAMED(additive_shape_of)(features, score_width);
-    NAMED(additive_work) work = {.shape = shape, .v = packed, .qw = scratch, .keep_all = queries > 1};
+    const real *packed = weights->packed;
+    NAMED(additive_work) work = {.shape = shape, .v = packed, .raw = weights->w2, .keep_all = queries > 1};
+    work.piece = scratch;
+    work.piece_fours = work.piece + ADDITIVE_DEPTH * ADDITIVE_VECTORS * VEC_LANES;
+    work.qw = work.piece_fours + ADDITIVE_DEPTH * 4;
     work.w2 = packed + shape.padded;
     work.w2_fours = work.w2 + features * shape.vectors * VEC_LANES;
     work.sums = work.qw + shape.padded;
@@ -262,7 +279,8 @@ static NAMED(additive_work)
 
 static size_t NAMED(additive_scratch)(size_t features, size_t score_width) {
     size_t padded = NAMED(additive_shape_of)(features, score_width).padded;
-    return (padded * (1 + ADDITIVE_BLOCK) + 2 * ADDITIVE_SUMS) * sizeof(real);
+    size_t piece = ADDITIVE_DEPTH * (ADDITIVE_VECTORS * VEC_LANES + 4);
+    return (piece + padded * (1 + ADDITIVE_BLOCK) + 2 * ADDITIVE_SUMS) * sizeof(real);
 }
 
 static void NAMED(clear_sums)(const NAMED(additive_block) * block) {
@@ -382,19 +400,33 @@ static void NAMED(fold_before)(const NAMED(additive_work) * work, NAMED(pipeline
     pipeline->before = NULL;
 }
 
+/* The rows of a panel that the next product takes. */
+static void NAMED(next_piece)(const NAMED(additive_work) * work, const NAMED(panel) * panel, NAMED(tile_operands) * g) {
+    const size_t column = panel->first * VEC_LANES, columns = panel->vectors * VEC_LANES, width = work->shape.width;
+    if (!work->raw) {
+        g->w = work->w2 + work->shape.features * column + g->first * columns;
+        g->w_fours = work->w2_fours + g->first * 4;
+        return;
+    }
+    const real *from = work->raw + g->first * width + column;
+    size_t kept = columns < width - column ? columns : width - column;
+    NAMED(pack_panel)(g->depth, width, from, kept, panel->vectors, work->piece);
+    if (panel->fours) NAMED(pack_fours)(g->depth, width, from + columns, width - column - columns, work->piece_fours);
+    g->w = work->piece;
+    g->w_fours = work->piece_fours;
+}
+
 /* A panel's product with the block. */
 static void NAMED(panel_product)(const NAMED(additive_work) * work, NAMED(additive_block) * block,
                                  const NAMED(panel) * panel, NAMED(pipeline) * pipeline) {
-    const size_t features = work->shape.features, columns = panel->vectors * VEC_LANES;
-    const real *w = work->w2 + features * panel->first * VEC_LANES;
+    const size_t features = work->shape.features;
     NAMED(tile_operands) g = {.group = block->group};
     for (size_t first = 0; first < features; first += work->depth) {
         bool last = first + work->depth >= features;
-        g.w = w + first * columns;
-        g.w_fours = work->w2_fours + first * 4;
         g.first = first;
         g.depth = last ? features - first : work->depth;
         g.accumulate = first > 0;
+        NAMED(next_piece)(work, panel, &g);
         for (size_t tile = 0; tile * ADDITIVE_ROWS < block->count; tile++) {
             bool tall = NAMED(tile_rows)(block, tile) > 4;
             g.row = tile * ADDITIVE_ROWS;
@@ -467,9 +499,9 @@ static void NAMED(additive_queries)(const NAMED(additive_work) * work, const rea
 }
 
 static void NAMED(additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries,
-                                 const void *packed, size_t score_width, const attn_partial *partial, void *scores,
-                                 ptrdiff_t scores_stride, void *scratch) {
-    NAMED(additive_work) work = NAMED(additive_work_in)(rows->features, score_width, queries, packed, scratch);
+                                 const attn_additive_weights *weights, size_t score_width, const attn_partial *partial,
+                                 void *scores, ptrdiff_t scores_stride, void *scratch) {
+    NAMED(additive_work) work = NAMED(additive_work_in)(rows->features, score_width, queries, weights, scratch);
     NAMED(additive_query)
     query = {
         .rows = rows, .maximum = partial->maximum, .sum = partial->sum, .context = partial->context, .scores = scores};

@@ -29,6 +29,12 @@ typedef struct attn_partial {
     size_t context_stride;
 } attn_partial;
 
+/* W2 and v of the additive score: packed by pack_additive, all or v alone. */
+typedef struct attn_additive_weights {
+    const void *packed;
+    const void *w2; /* as the caller has it, where packed holds v alone: packed again piece by piece, to the same bits; else NULL */
+} attn_additive_weights;
+
 typedef struct attn_kernels_real {
     /* C (m, n) = A (m, k) B (k, n), row-major with the given row strides; tanh applied to C when asked; C += when accumulate. */
     void (*gemm)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, int accumulate,
@@ -39,10 +45,11 @@ typedef struct attn_kernels_real {
      * scores (queries, scores_stride) where scores is not NULL (hidden rows: -inf). */
     void (*dot_rows)(const attn_rows *rows, const void *q, size_t q_stride, size_t queries, const attn_partial *partial, void *scores,
                      ptrdiff_t scores_stride);
-    /* The same for the additive score: qw (queries, qw_stride) = query W1; W2 and v packed by pack_additive. scratch: additive_scratch bytes. */
-    void (*additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries, const void *packed, size_t score_width,
-                          const attn_partial *partial, void *scores, ptrdiff_t scores_stride, void *scratch);
-    size_t (*packed_additive_size)(size_t features, size_t score_width); /* bytes */
+    /* The same for the additive score: qw (queries, qw_stride) = query W1; scratch: additive_scratch bytes. */
+    void (*additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries, const attn_additive_weights *weights,
+                          size_t score_width, const attn_partial *partial, void *scores, ptrdiff_t scores_stride, void *scratch);
+    size_t (*packed_additive_size)(size_t features, size_t score_width, int with_w2); /* bytes */
+    /* w2 NULL: v alone. */
     void (*pack_additive)(size_t features, size_t score_width, const void *w2, const void *v, void *packed);
     size_t (*additive_scratch)(size_t features, size_t score_width); /* bytes, whatever the number of rows and queries */
     /* into <- into merged with from, for each query. */

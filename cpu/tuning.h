@@ -25,6 +25,9 @@
 /* A group reads the weights once: it should hold so many items that this is a small part of reading their H. */
 #define ATTN_WEIGHTS_SHARE ((size_t)8)
 
+/* The largest W2 that a run without prepared weights packs as a whole; a larger one is packed piece by piece for every block of rows. */
+#define ATTN_PACKED_BYTES ((size_t)262144)
+
 /* Work, counted in reads of H and of weights, below which a second thread costs more than it brings: two IMDB items take 5.7 us
  * with one thread and 3.7 with two. */
 #define ATTN_SERIAL_WORK ((size_t)150000)
