@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum { TRIES = 7 };
-#define TRY_SECONDS 0.01
+#define TRY_SECONDS 0.006
 
 extern const peak_kernels peak_kernels_plain, peak_kernels_avx2, peak_kernels_avx512;
 
@@ -68,19 +68,20 @@ static void run_copy(void *argument, int thread, int threads) {
     for (size_t i = 0; i < j->repeat; i++) j->kernels->copy[j->variant](j->to + first, j->from + first, last - first);
 }
 
-/* The best rate of a few tries, in units of `work` per second, `work` being what one repetition does on all threads. */
+/* The best rate of a few tries, in units of `work` per second, `work` being what one repetition does on all threads. Tries
+ * that were too short to tell only lengthen the next one; a hiccup costs a try, and nothing else. */
 static double best_rate(int threads, team_task task, job *j, double work) {
     double best = 0;
     j->repeat = 1;
-    double seconds = team_run(threads, task, j);
-    while (seconds < TRY_SECONDS / 4) {
-        j->repeat *= 2;
-        seconds = team_run(threads, task, j);
-    }
-    j->repeat = 1 + (size_t)((double)j->repeat * TRY_SECONDS / seconds);
-    for (int i = 0; i < TRIES; i++) {
-        const double rate = work * (double)j->repeat / team_run(threads, task, j);
+    for (int tries = 0; tries < TRIES;) {
+        const double seconds = team_run(threads, task, j);
+        if (seconds < TRY_SECONDS) {
+            j->repeat *= 2;
+            continue;
+        }
+        const double rate = work * (double)j->repeat / seconds;
         if (rate > best) best = rate;
+        tries++;
     }
     return best;
 }
