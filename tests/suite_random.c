@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random calls inside one arena, where everything may lie across everything: a call is refused as overlapping exactly when a byte
- * that it writes is another's too, a refused call writes nothing, and an accepted one writes nothing but its own. */
+/* Overlap against its definition, byte by byte: random calls inside one arena, where everything may lie across everything, and
+ * the region arithmetic by itself. A call is refused as overlapping exactly when a byte that it writes is another's too; a
+ * refused call writes nothing, and an accepted one writes nothing but its own. */
+#include "lib/region.h"
 #include "tests/suite.h"
+
+/* ---- Calls ----------------------------------------------------------------------------------------- */
 
 enum { SIDE = 5, STRIDE = 48, REACH = 1 << 14, ARENA = 1 << 20, CALLS = 3000 };
 enum { READ = 1, WRITTEN = 2 };
@@ -138,4 +142,73 @@ Test(random, overlap_is_found_exactly) {
               counts[1]);
     attn_context_destroy(context);
     free_arena(&a);
+}
+
+/* ---- Regions --------------------------------------------------------------------------------------- */
+
+enum { REGIONS = 60000, SPAN = 4096 };
+
+typedef struct view {
+    size_t begin, element, count[ATTN_REGION_DIMS];
+    ptrdiff_t stride[ATTN_REGION_DIMS];
+} view;
+
+/* Strides are often those of the view before, as slices of one buffer have them, and often dense. */
+static view any_view(arena *a, const view *before, size_t element) {
+    view v = {.begin = any(a, 100), .element = element};
+    for (int d = 0; d < ATTN_REGION_DIMS; d++) v.count[d] = any(a, 6);
+    v.stride[2] = any(a, 4) ? 1 : 1 + (ptrdiff_t)any(a, 3);
+    v.stride[1] = any(a, 2) ? before->stride[1] : (ptrdiff_t)any(a, 20);
+    v.stride[0] = any(a, 2) ? before->stride[0] : (ptrdiff_t)any(a, 60);
+    if (any(a, 3) == 0) v.stride[1] = (ptrdiff_t)v.count[2] * v.stride[2];
+    if (any(a, 3) == 0) v.stride[0] = (ptrdiff_t)v.count[1] * v.stride[1];
+    return v;
+}
+
+/* Marks the view's bytes; whether it came over one twice. */
+static bool mark(const view *v, unsigned char *map) {
+    bool twice = false;
+    memset(map, 0, SPAN);
+    for (size_t i = 0; i < v->count[0]; i++)
+        for (size_t j = 0; j < v->count[1]; j++)
+            for (size_t k = 0; k < v->count[2]; k++)
+                for (size_t e = 0; e < v->element; e++) {
+                    const size_t element =
+                        i * (size_t)v->stride[0] + j * (size_t)v->stride[1] + k * (size_t)v->stride[2];
+                    unsigned char *byte = &map[v->begin + element * v->element + e];
+                    twice |= *byte;
+                    *byte = 1;
+                }
+    return twice;
+}
+
+static bool meet(const unsigned char *a, const unsigned char *b) {
+    for (size_t i = 0; i < SPAN; i++)
+        if (a[i] && b[i]) return true;
+    return false;
+}
+
+Test(random, regions_match_their_bytes) {
+    arena a = {.state = UINT64_C(0x2545f4914f6cdd1d)};
+    static unsigned char maps[2][SPAN];
+    view before = {.stride = {30, 10, 1}};
+    size_t met = 0;
+    for (int n = 0; n < REGIONS; n++) {
+        attn_region regions[2];
+        const size_t element = any(&a, 2) ? 1 : 4;
+        for (int i = 0; i < 2; i++) {
+            const view v = before = any_view(&a, &before, element);
+            const bool twice = mark(&v, maps[i]), filled = v.count[0] && v.count[1] && v.count[2];
+            const void *pointer = (const void *)(uintptr_t)(SPAN + v.begin);
+            cr_assert(attn_region_make(&regions[i], pointer, element, v.count, v.stride));
+            cr_assert(!filled || v.stride[2] != 1 ||
+                          twice == attn_rows_overlap(v.count[0], (size_t)v.stride[0], v.count[1], (size_t)v.stride[1],
+                                                     v.count[2]),
+                      "rows of view %d", n);
+        }
+        const bool expected = meet(maps[0], maps[1]);
+        cr_assert(attn_regions_overlap(&regions[0], &regions[1]) == expected, "views of pair %d", n);
+        met += expected;
+    }
+    cr_assert(met > REGIONS / 10 && met < REGIONS / 2, "%zu of %d pairs overlap: too one-sided", met, (int)REGIONS);
 }
