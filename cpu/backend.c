@@ -12,8 +12,9 @@ static attn_status choose_isa(attn_device *device, const char **message) {
         return ATTN_ERROR_UNSUPPORTED;
     }
     device->options.isa = attn_cpu_isa_name(device->isa);
-    *message = attn_cpu_refuse_isa(device, device->isa);
-    return *message ? ATTN_ERROR_UNSUPPORTED : ATTN_OK;
+    const char *refusal = attn_cpu_refuse_isa(device, device->isa);
+    if (refusal) *message = refusal;
+    return refusal ? ATTN_ERROR_UNSUPPORTED : ATTN_OK;
 }
 
 static attn_status open_device(const attn_device_options *options, attn_device **opened, const char **message) {

@@ -72,7 +72,8 @@ void attn_openblas_open(attn_openblas *blas) {
     for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
         void *library = dlopen(candidates[i], load_flags());
         if (!library) {
-            if (!*blas->text) snprintf(blas->text, sizeof blas->text, "no OpenBLAS: %s", dlerror());
+            const char *why = dlerror();
+            if (!*blas->text) snprintf(blas->text, sizeof blas->text, "no OpenBLAS: %s", why ? why : "no memory");
             continue;
         }
         const char *reason = adopt(blas, library);
