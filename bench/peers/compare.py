@@ -4,7 +4,8 @@
 Every software runs in a process of its own, driven over pipes (protocol.py). In each round each contestant is timed over one
 batch of calls while all other processes are stopped, so that a drift of the machine hits all alike. A contestant whose output is further from a
 float64 computation than docs/numerics.md allows gets no time. Times are of one call, warm: the minimum and the median over
-the rounds. A ratio is the median of a peer over the median of libattention, the fastest variant of each: above 1, libattention is faster.
+the rounds. A ratio is the time of a peer over the time of libattention, the fastest variant of each (by the median): above 1,
+libattention is faster. The ratio of the medians is what a user of this machine sees; that of the minimums suffers less from its other guests.
 """
 import argparse
 import ctypes
@@ -205,14 +206,15 @@ def detail_lines(row):
 
 
 def side_by_side_lines(rows):
-    yield f"{'':37} {OURS:>12}" + "".join(f" {name:>21}" for name in PEERS.values())
+    yield f"{'':37} {OURS:>12}" + "".join(f" {name:>25}" for name in PEERS.values())
+    yield f"{'':37} {'median':>12}" + f" {'median':>9} {'ratio':>7} {'of min.':>7}" * len(PEERS)
     for row in rows:
         ours = fastest(row, OURS)
         line = f"{row['workload']:16} {row['score']:9} {row['direction']:10} {duration(ours['median']) if ours else '-':>12}"
         for name in PEERS.values():
             peer = fastest(row, name)
-            ratio = f"{peer['median'] / ours['median']:8.2f}x" if peer and ours else f"{'-':>9}"
-            line += f" {duration(peer['median']) if peer else '-':>11}{ratio}"
+            ratios = [f"{peer[of] / ours[of]:.2f}x" if peer and ours else "-" for of in ("median", "minimum")]
+            line += f" {duration(peer['median']) if peer else '-':>9} {ratios[0]:>7} {ratios[1]:>7}"
         yield line
 
 
@@ -242,7 +244,7 @@ def report(results, details):
     lines = [*header_lines(results), ""]
     for row in details:
         lines += [*detail_lines(row), ""]
-    lines.append("Side by side: the median of the fastest variant of each, and how many times ours it takes")
+    lines.append("Side by side: the fastest variant of each, and how many times ours it takes, by the medians and by the minimums")
     return "\n".join([*lines, *side_by_side_lines(results["rows"]), ""])
 
 
