@@ -267,7 +267,7 @@ static void find_rows(const composition *c, block *k, const scratch *s) {
     for (size_t step = 0; step < k->end - k->first; step++)
         if (attended_by_any(c, k, step)) s->index[k->count++] = step;
     const bool whole = k->count == k->end - k->first;
-    const char *h = tensor(c, call->h, k->item, call->h_batch, k->first, call->h_time);
+    const char *h = k->count ? tensor(c, call->h, k->item, call->h_batch, k->first, call->h_time) : NULL;
     if (whole && call->h_time >= (ptrdiff_t)c->sizes.features && call->h_time <= INT_MAX) {
         k->rows = h;
         k->row = (size_t)call->h_time;
