@@ -210,14 +210,12 @@ static const char *unused_name(const model *in) {
 
 void model_fold_debug(model *folded) {
     layer **loose = pool_take(folded->count + 1, sizeof *loose);
-    size_t count = 0, with_role = 0;
+    size_t count = 0;
     for (size_t i = 0; i < folded->count; ++i) {
         if (folded->layers[i].attention) return;
         if (!is_loose_matrix(&folded->layers[i])) continue;
-        const bool role = attention_role(folded->layers[i].name);
-        if (!folded->named_by_groups && !role) continue;
+        if (!folded->named_by_groups && !attention_role(folded->layers[i].name)) continue;
         loose[count++] = &folded->layers[i];
-        with_role += role;
     }
     static const char *const graph_order[] = {"bahdanau_w1", "bahdanau_w2", "bahdanau_v", "w_c"};
     if (count == 0 || (folded->named_by_groups && !fits_by_shape(loose, count))) return;
