@@ -64,7 +64,7 @@ static void close_sandbox(void) {
 #endif
 }
 
-static void set_limit(int resource, rlim_t value) {
+static void set_limit(__rlimit_resource_t resource, rlim_t value) {
     struct rlimit limit;
     if (getrlimit(resource, &limit) != 0) return;
     if (limit.rlim_max == RLIM_INFINITY || value < limit.rlim_max) limit.rlim_max = value;
