@@ -338,11 +338,28 @@ static attn_status run_fused(const attn_implementation *implementation, attn_dev
 
 /* ---- Implementations ------------------------------------------------------------------------------- */
 
+/* Where the composition on OpenBLAS was measured to be faster, see tuning.h. A context held below the machine's best set of
+ * instructions asked for that set, and gets it. */
+static const char *yield(const attn_device *device, const attn_layer_problem *problem) {
+    const attn_openblas *blas = &device->openblas;
+    const bool additive = problem->score == ATTN_SCORE_BAHDANAU;
+    if (!blas->library || problem->timesteps < ATTN_OPENBLAS_ITEM / problem->features) return NULL;
+    if (device->features.best == ATTN_CPU_SCALAR)
+        return "slower here than OpenBLAS, which has vector code for this CPU";
+    if (device->isa != ATTN_CPU_AVX512 || !blas->small_products) return NULL;
+    if (problem->queries >= (additive ? ATTN_OPENBLAS_QUERIES_ADDITIVE : ATTN_OPENBLAS_QUERIES))
+        return "slower than OpenBLAS with this many queries";
+    if (problem->features >= ATTN_OPENBLAS_FEATURES &&
+        (additive || (problem->score == ATTN_SCORE_LUONG && problem->batch > 1)))
+        return "slower than OpenBLAS with this many features";
+    return NULL;
+}
+
 static const char *refuse(const attn_implementation *implementation, const attn_device *device,
                           const attn_layer_problem *problem, bool *hard) {
-    (void)problem;
-    *hard = true;
-    return attn_cpu_refuse_isa(device, kind_of(implementation)->isa);
+    const char *reason = attn_cpu_refuse_isa(device, kind_of(implementation)->isa);
+    *hard = reason != NULL;
+    return reason ? reason : yield(device, problem);
 }
 
 #define FUSED(isa, score_name, score_value, type_name, type_value)                                                     \

@@ -32,4 +32,14 @@
  * with one thread and 3.7 with two. */
 #define ATTN_SERIAL_WORK ((size_t)150000)
 
+/* From here on the composition on OpenBLAS takes over where the fused kernels would run on AVX-512 and OpenBLAS has kernels for
+ * small products. Its time to theirs, float32, Zen 5, one thread (docs/blas.md): 2 queries of 64 features 1 : 1.5 (luong)
+ * and 1 : 1.1 (bahdanau), 16 of 128 1 : 1.5 and 1 : 1.3; without a given query 1024 features 1 : 1.1, 1536 1 : 1.5. */
+#define ATTN_OPENBLAS_QUERIES ((size_t)2)
+#define ATTN_OPENBLAS_QUERIES_ADDITIVE ((size_t)16)
+#define ATTN_OPENBLAS_FEATURES ((size_t)1536)
+
+/* Elements of an item's H below which the composition's steps cost more than they save: 8 x 16 1 : 0.7, 10 x 32 1 : 1.1. */
+#define ATTN_OPENBLAS_ITEM ((size_t)320)
+
 #endif
