@@ -214,8 +214,7 @@ void model_fold_debug(model *folded) {
     for (size_t i = 0; i < folded->count; ++i) {
         if (folded->layers[i].attention) return;
         if (!is_loose_matrix(&folded->layers[i])) continue;
-        if (!folded->named_by_groups && !attention_role(folded->layers[i].name)) continue;
-        loose[count++] = &folded->layers[i];
+        if (folded->named_by_groups || attention_role(folded->layers[i].name)) loose[count++] = &folded->layers[i];
     }
     static const char *const graph_order[] = {"bahdanau_w1", "bahdanau_w2", "bahdanau_v", "w_c"};
     if (count == 0 || (folded->named_by_groups && !fits_by_shape(loose, count))) return;
@@ -226,6 +225,7 @@ void model_fold_debug(model *folded) {
                                                     : roles[i == 0 ? 0 : ROLES - 1].role;
         layer_add_weight(&attention, role, loose[i]->weights[0].data, loose[i]->weights[0].group);
     }
+    if (!is_complete(&attention)) return;
     note("layer \"%s\": made of the layers that debug mode lays out one by one%s", attention.name,
          folded->named_by_groups ? ", found by their shapes" : "");
     /* The first of them becomes the layer, the others empty. */
