@@ -3,6 +3,7 @@
 #include "cpu/composition.h"
 #include "cpu/device.h"
 #include "cpu/fused.h"
+#include "cpu/kept.h"
 
 static attn_status choose_isa(attn_device *device, const char **message) {
     device->isa = device->features.best;
@@ -75,6 +76,7 @@ const attn_backend *attn_cpu_backend(void) {
                                          .isa = device_isa,
                                          .features = device_features,
                                          .blas = device_blas,
-                                         .implementation = implementation};
+                                         .implementation = implementation,
+                                         .kept_size = attn_kept_size};
     return &backend;
 }

@@ -518,6 +518,7 @@ static const char *refuse(const attn_implementation *implementation, const attn_
     (void)implementation;
     *hard = true;
     if (!device->openblas.library) return device->openblas.text;
+    if (p->training) return "keeps nothing for a backward pass";
     if (p->features > INT_MAX || p->query_features > INT_MAX || p->score_width > INT_MAX || p->units > INT_MAX)
         return "OpenBLAS counts in int: a row is too long";
     if (p->score == ATTN_SCORE_DOT && p->dtype == ATTN_FLOAT64 && p->features > longest_exact_row)

@@ -358,6 +358,7 @@ static const char *yield(const attn_device *device, const attn_layer_problem *pr
 static const char *refuse(const attn_implementation *implementation, const attn_device *device,
                           const attn_layer_problem *problem, bool *hard) {
     const char *reason = attn_cpu_refuse_isa(device, kind_of(implementation)->isa);
+    if (!reason && problem->training) reason = "keeps nothing for a backward pass";
     *hard = reason != NULL;
     return reason ? reason : yield(device, problem);
 }

@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-typedef enum attn_operation { ATTN_OPERATION_LAYER_FORWARD = 0 } attn_operation;
+typedef enum attn_operation { ATTN_OPERATION_LAYER_FORWARD = 0, ATTN_OPERATION_LAYER_BACKWARD = 1 } attn_operation;
 
 /* What a context asks of a device, checked and with the environment already consulted. */
 typedef struct attn_device_options {
@@ -28,13 +28,25 @@ typedef struct attn_layer_problem {
     attn_score score;
     attn_dtype dtype;
     bool given_query;
+    bool training;  /* forward: kept is filled; always true in a backward pass */
+    bool recompute; /* training: nothing that grows with T is kept */
     size_t batch, timesteps, features, queries, query_features, score_width,
         units; /* queries is 1 when the query is h_t */
 } attn_layer_problem;
 
+/* The gradients of a backward run, resolved and checked as the rest of the call. Incoming ones that are NULL stand for zeros, outgoing ones
+ * that are NULL are not wanted; at least one of each is given. */
+typedef struct attn_layer_call_gradients {
+    const void *output, *context, *attention_weights, *lse;
+    ptrdiff_t output_batch, output_row, context_batch, context_row, weights_batch, weights_row, lse_batch;
+    void *h, *query, *luong_w, *bahdanau_w1, *bahdanau_w2, *bahdanau_v, *w_c;
+    ptrdiff_t h_batch, h_time, query_batch, query_row;
+    bool add_h, add_query, add_weights; /* to what stands there */
+} attn_layer_call_gradients;
+
 /* One run, resolved and checked: pointers, actual sizes, strides in elements. Tensors without elements are NULL, and so are the weights
  * that the score does not have and, when prepared is not NULL, all of them. At least one output
- * is not NULL. No row stride is shorter than its row, except in a mask; a dimension of one step
+ * is not NULL, or kept. A backward run has at least one item and one query, and no outputs. No row stride is shorter than its row, except in a mask; a dimension of one step
  * has a stride that can be added without overflow, as have all others past the last step. */
 typedef struct attn_layer_call {
     attn_layer_problem sizes; /* the actual ones, each at most the planned */
@@ -47,6 +59,9 @@ typedef struct attn_layer_call {
     ptrdiff_t h_batch, h_time, query_batch, query_row, mask_batch, mask_query,
         mask_time; /* mask_query 0: one mask for all queries */
     ptrdiff_t output_batch, output_row, context_batch, context_row, weights_batch, weights_row, lse_batch;
+    void *
+        kept; /* the backend's bytes (behind the front-end's header): forward in training writes them, backward reads them */
+    attn_layer_call_gradients grad;
     void *workspace;
 } attn_layer_call;
 
@@ -88,6 +103,9 @@ typedef struct attn_backend {
     const char *(*blas)(const attn_device *device);
     /* In order of preference; NULL past the end. */
     const attn_implementation *(*implementation)(size_t index);
+    /* What a forward pass in training keeps, in one layout for all implementations of the backend: bytes for a problem with at least one
+     * item and one query (SIZE_MAX: they do not fit), never more for smaller sizes. */
+    size_t (*kept_size)(const attn_layer_problem *problem);
 } attn_backend;
 
 /* The CPU backend, always part of the library. */

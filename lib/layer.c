@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The attention layer's entry points. */
+/* The attention layer's entry points, each checked and handed on. */
 #include "lib/layer.h"
 
 #include "lib/dispatch.h"
+#include "lib/layer_kept.h"
+#include "lib/names.h"
 #include "lib/status.h"
 #include "lib/structs.h"
 
@@ -11,23 +13,42 @@
 /* "attnprep", so that no other memory passes for a prepared buffer. */
 static const uint64_t prepared_mark = UINT64_C(0x706572706e747461);
 
-attn_status attn_layer_forward_plan(attn_context *context, const attn_layer_desc *desc, attn_plan **plan) {
+static attn_status make_plan(attn_context *context, attn_operation operation, const attn_layer_desc *desc,
+                             attn_plan **plan) {
     if (!plan) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "plan: is NULL, want where to put the plan");
     *plan = NULL;
     if (!context) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "context: is NULL, want a context");
     attn_layer_problem problem;
-    const attn_status status = attn_layer_resolve_problem(desc, &problem);
-    return status ? status : attn_plan_create(context, ATTN_OPERATION_LAYER_FORWARD, &problem, plan);
+    const attn_status status = attn_layer_resolve_problem(desc, operation, &problem);
+    return status ? status : attn_plan_create(context, operation, &problem, plan);
+}
+
+attn_status attn_layer_forward_plan(attn_context *context, const attn_layer_desc *desc, attn_plan **plan) {
+    return make_plan(context, ATTN_OPERATION_LAYER_FORWARD, desc, plan);
+}
+
+attn_status attn_layer_backward_plan(attn_context *context, const attn_layer_desc *desc, attn_plan **plan) {
+    return make_plan(context, ATTN_OPERATION_LAYER_BACKWARD, desc, plan);
+}
+
+static attn_status explain_choice(const attn_context *context, attn_operation operation, const attn_layer_desc *desc,
+                                  attn_explain explain, void *user) {
+    if (!context || !explain)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", context ? "explain" : "context");
+    attn_layer_problem problem;
+    const attn_status status = attn_layer_resolve_problem(desc, operation, &problem);
+    const attn_implementation *chosen;
+    return status ? status : attn_select(context, operation, &problem, explain, user, &chosen);
 }
 
 attn_status attn_layer_forward_explain(attn_context *context, const attn_layer_desc *desc, attn_explain explain,
                                        void *user) {
-    if (!context || !explain)
-        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", context ? "explain" : "context");
-    attn_layer_problem problem;
-    const attn_status status = attn_layer_resolve_problem(desc, &problem);
-    const attn_implementation *chosen;
-    return status ? status : attn_select(context, ATTN_OPERATION_LAYER_FORWARD, &problem, explain, user, &chosen);
+    return explain_choice(context, ATTN_OPERATION_LAYER_FORWARD, desc, explain, user);
+}
+
+attn_status attn_layer_backward_explain(attn_context *context, const attn_layer_desc *desc, attn_explain explain,
+                                        void *user) {
+    return explain_choice(context, ATTN_OPERATION_LAYER_BACKWARD, desc, explain, user);
 }
 
 static attn_prepared_header header_for(const attn_plan *plan) {
@@ -71,20 +92,59 @@ static attn_status check_prepared(const attn_plan *plan, const void *prepared) {
     return ATTN_OK;
 }
 
-static bool has_output(const attn_layer_call *call) {
-    return call->output || call->context || call->attention_weights || call->lse;
+static attn_status check_operation(const attn_plan *plan, attn_operation operation) {
+    if (plan->implementation->operation == operation) return ATTN_OK;
+    return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "plan: is one of the %s pass, want one of the %s pass",
+                     attn_operation_name(plan->implementation->operation), attn_operation_name(operation));
 }
 
-attn_status attn_layer_forward(const attn_plan *plan, const attn_layer_forward_args *given) {
-    if (!plan || !given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", plan ? "args" : "plan");
-    attn_layer_forward_args args = ATTN_LAYER_FORWARD_ARGS_INIT;
-    attn_layer_call call;
-    attn_status status = attn_read_forward_args(&args, given);
-    if (!status) status = attn_layer_resolve_call(plan, &args, &call);
-    if (!status && call.prepared) status = check_prepared(plan, args.prepared);
-    if (status || !has_output(&call)) return status;
-    status = plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, &call);
+static attn_status run(const attn_plan *plan, const attn_layer_call *call) {
+    const attn_status status =
+        plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, call);
     return status ? attn_fail(status, "%s: failed while running; outputs may be partly written",
                               plan->implementation->name)
                   : ATTN_OK;
+}
+
+static bool has_output(const attn_layer_call *call) {
+    return call->output || call->context || call->attention_weights || call->lse || call->kept;
+}
+
+attn_status attn_layer_forward(const attn_plan *plan, const attn_layer_forward_args *given) {
+    static const attn_embedded embedded[] = {
+        {"args.weights", offsetof(attn_layer_forward_args, weights), sizeof(attn_layer_weights)}};
+    if (!plan || !given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", plan ? "args" : "plan");
+    attn_layer_forward_args args = ATTN_LAYER_FORWARD_ARGS_INIT;
+    attn_layer_call call;
+    attn_status status = check_operation(plan, ATTN_OPERATION_LAYER_FORWARD);
+    if (!status) status = attn_read_args(&args, sizeof args, embedded, 1, given);
+    if (!status) status = attn_layer_resolve_call(plan, &args, &call);
+    if (!status && call.prepared) status = check_prepared(plan, args.prepared);
+    if (status || !has_output(&call)) return status;
+    if (call.kept) attn_layer_open_kept(args.kept);
+    status = run(plan, &call);
+    if (!status && call.kept) attn_layer_seal_kept(plan, &call.sizes, args.kept);
+    return status;
+}
+
+static bool has_gradient(const attn_layer_call *call) {
+    const attn_layer_call_gradients *grad = &call->grad;
+    return grad->h || grad->query || grad->luong_w || grad->bahdanau_w1 || grad->bahdanau_w2 || grad->bahdanau_v ||
+           grad->w_c;
+}
+
+attn_status attn_layer_backward(const attn_plan *plan, const attn_layer_backward_args *given) {
+    static const attn_embedded embedded[] = {
+        {"args.weights", offsetof(attn_layer_backward_args, weights), sizeof(attn_layer_weights)},
+        {"args.gradients", offsetof(attn_layer_backward_args, gradients), sizeof(attn_layer_gradients)}};
+    if (!plan || !given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", plan ? "args" : "plan");
+    attn_layer_backward_args args = ATTN_LAYER_BACKWARD_ARGS_INIT;
+    attn_layer_call call;
+    attn_status status = check_operation(plan, ATTN_OPERATION_LAYER_BACKWARD);
+    if (!status) status = attn_read_args(&args, sizeof args, embedded, 2, given);
+    if (!status) status = attn_layer_resolve_gradients(plan, &args, &call);
+    if (status || !has_gradient(&call)) return status;
+    if (call.sizes.batch > 0 && call.sizes.queries > 0) return run(plan, &call);
+    attn_layer_clear_gradients(&call);
+    return ATTN_OK;
 }

@@ -1,23 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a run's arguments to a call. */
+/* From the arguments of a forward run to a call. */
 #include "lib/layer.h"
+#include "lib/layer_inputs.h"
+#include "lib/layer_kept.h"
 #include "lib/names.h"
 #include "lib/status.h"
-#include "lib/tensor.h"
 
-/* ---- The tensors ---------------------------------------------------------------------------------- */
-
-static const attn_tensor_kind h_kind = {.name = "h", .strides = {"h_batch_stride", "h_time_stride"}, .required = true};
-static const attn_tensor_kind query_kind = {
-    .name = "query", .strides = {"query_batch_stride", "query_row_stride"}, .required = true};
-static const attn_tensor_kind starts_kind = {.name = "starts"}, lengths_kind = {.name = "lengths"};
-static const attn_tensor_kind mask_kind = {
-    .name = "mask", .strides = {"mask_batch_stride", "mask_query_stride", "mask_time_stride"}, .rows_touch = true};
-static const attn_tensor_kind luong_w_kind = {.name = "weights.luong_w", .required = true};
-static const attn_tensor_kind bahdanau_w1_kind = {.name = "weights.bahdanau_w1", .required = true};
-static const attn_tensor_kind bahdanau_w2_kind = {.name = "weights.bahdanau_w2", .required = true};
-static const attn_tensor_kind bahdanau_v_kind = {.name = "weights.bahdanau_v", .required = true};
-static const attn_tensor_kind w_c_kind = {.name = "weights.w_c", .required = true};
 static const attn_tensor_kind prepared_kind = {
     .name = "prepared", .alignment = ATTN_WORKSPACE_ALIGNMENT, .required = true};
 static const attn_tensor_kind prepared_output_kind = {
@@ -31,53 +19,6 @@ static const attn_tensor_kind attention_weights_kind = {
     .strides = {"attention_weights_batch_stride", "attention_weights_row_stride"},
     .written = true};
 static const attn_tensor_kind lse_kind = {.name = "lse", .strides = {"lse_batch_stride"}, .written = true};
-static const attn_tensor_kind workspace_kind = {
-    .name = "workspace", .alignment = ATTN_WORKSPACE_ALIGNMENT, .required = true, .written = true};
-
-/* Adds a tensor that is contiguous. Its pointer, or NULL when it has no elements, was not given, or is at fault. */
-static const void *take_dense(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer, size_t element,
-                              size_t count) {
-    return attn_tensors_add(tensors, kind, pointer, element, &(attn_tensor_shape){.count = {1, 1, count}}) ? pointer
-                                                                                                           : NULL;
-}
-
-static void take_weights(attn_tensors *tensors, const attn_layer_problem *p, const attn_layer_weights *weights,
-                         attn_layer_call *call) {
-    const size_t element = attn_dtype_size(p->dtype), d = p->features, dq = p->query_features, a = p->score_width;
-    if (p->score == ATTN_SCORE_LUONG)
-        call->luong_w = take_dense(tensors, &luong_w_kind, weights->luong_w, element, d * dq);
-    if (p->score == ATTN_SCORE_BAHDANAU) {
-        call->bahdanau_w1 = take_dense(tensors, &bahdanau_w1_kind, weights->bahdanau_w1, element, dq * a);
-        call->bahdanau_w2 = take_dense(tensors, &bahdanau_w2_kind, weights->bahdanau_w2, element, d * a);
-        call->bahdanau_v = take_dense(tensors, &bahdanau_v_kind, weights->bahdanau_v, element, a);
-    }
-    call->w_c = take_dense(tensors, &w_c_kind, weights->w_c, element, (d + dq) * p->units);
-}
-
-static void take_inputs(attn_tensors *tensors, const attn_layer_forward_args *args, attn_layer_call *call) {
-    const attn_layer_problem *s = &call->sizes;
-    const size_t element = attn_dtype_size(s->dtype);
-    const attn_tensor *t;
-    if ((t = attn_tensors_add(
-             tensors, &h_kind, args->h, element,
-             &(attn_tensor_shape){{s->batch, s->timesteps, s->features}, {args->h_batch_stride, args->h_time_stride}})))
-        call->h = args->h, call->h_batch = t->stride[0], call->h_time = t->stride[1];
-    if (s->given_query &&
-        (t = attn_tensors_add(tensors, &query_kind, args->query, element,
-                              &(attn_tensor_shape){{s->batch, s->queries, s->query_features},
-                                                   {args->query_batch_stride, args->query_row_stride}})))
-        call->query = args->query, call->query_batch = t->stride[0], call->query_row = t->stride[1];
-    call->starts = take_dense(tensors, &starts_kind, args->starts, sizeof *args->starts, s->batch);
-    call->lengths = take_dense(tensors, &lengths_kind, args->lengths, sizeof *args->lengths, s->batch);
-    const size_t masks = args->mask_query_stride ? s->queries : 1;
-    if ((t = attn_tensors_add(
-             tensors, &mask_kind, args->mask, sizeof *args->mask,
-             &(attn_tensor_shape){{s->batch, masks, s->timesteps},
-                                  {args->mask_batch_stride, args->mask_query_stride, args->mask_time_stride}})))
-        call->mask = args->mask, call->mask_batch = t->stride[0], call->mask_query = masks > 1 ? t->stride[1] : 0,
-        call->mask_time = t->stride[2];
-}
-
 static void take_outputs(attn_tensors *tensors, const attn_layer_forward_args *args, attn_layer_call *call) {
     const attn_layer_problem *s = &call->sizes;
     const size_t element = attn_dtype_size(s->dtype);
@@ -101,33 +42,6 @@ static void take_outputs(attn_tensors *tensors, const attn_layer_forward_args *a
         call->lse = args->lse, call->lse_batch = t->stride[0];
 }
 
-/* ---- Sizes and ranges ----------------------------------------------------------------------------- */
-
-static attn_status resolve_size(const char *name, int64_t given, size_t planned, size_t *size) {
-    *size = planned;
-    if (given == ATTN_PLANNED) return ATTN_OK;
-    if (given < 0)
-        return attn_fail(ATTN_ERROR_SHAPE, "args.%s: is %lld, want 0 or more, or ATTN_PLANNED", name, (long long)given);
-    if ((uint64_t)given > planned)
-        return attn_fail(ATTN_ERROR_RANGE, "args.%s: is %lld, want at most the planned %zu", name, (long long)given,
-                         planned);
-    *size = (size_t)given;
-    return ATTN_OK;
-}
-
-static attn_status resolve_sizes(const attn_layer_problem *planned, const attn_layer_forward_args *args,
-                                 attn_layer_problem *sizes) {
-    *sizes = *planned;
-    attn_status status = resolve_size("batch", args->batch, planned->batch, &sizes->batch);
-    if (!status) status = resolve_size("timesteps", args->timesteps, planned->timesteps, &sizes->timesteps);
-    if (!status) status = resolve_size("queries", args->queries, planned->queries, &sizes->queries);
-    if (status) return status;
-    if (!planned->given_query && sizes->queries != 1)
-        return attn_fail(ATTN_ERROR_SHAPE, "args.queries: is %lld, want 1 or ATTN_PLANNED when the query is h_t",
-                         (long long)args->queries);
-    return ATTN_OK;
-}
-
 static attn_status check_presence(const attn_plan *plan, const attn_layer_problem *sizes,
                                   const attn_layer_forward_args *args) {
     if (args->query && !sizes->given_query)
@@ -137,39 +51,11 @@ static attn_status check_presence(const attn_plan *plan, const attn_layer_proble
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
                          "prepared: is given, want NULL, for this plan has nothing to prepare");
     const bool rows = sizes->batch > 0 && sizes->queries > 0;
-    if (rows && sizes->units == 0 && !args->context && !args->attention_weights && !args->lse)
+    if (rows && sizes->units == 0 && !args->context && !args->attention_weights && !args->lse && !sizes->training)
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
                          "context, attention_weights, lse: are NULL and units is 0, want something to compute");
     return ATTN_OK;
 }
-
-static attn_status check_workspace(const attn_plan *plan, const attn_layer_forward_args *args) {
-    if (args->workspace_size < plan->workspace_size)
-        return attn_fail(ATTN_ERROR_WORKSPACE, "workspace_size: is %zu, want at least %zu (attn_plan_workspace_size)",
-                         args->workspace_size, plan->workspace_size);
-    if ((uintptr_t)args->workspace % ATTN_WORKSPACE_ALIGNMENT != 0 && plan->workspace_size > 0)
-        return attn_fail(ATTN_ERROR_ALIGNMENT, "workspace: is %p, want %zu bytes aligned to %d", args->workspace,
-                         plan->workspace_size, ATTN_WORKSPACE_ALIGNMENT);
-    return ATTN_OK;
-}
-
-static attn_status check_ranges(const attn_layer_call *call) {
-    const int64_t timesteps = (int64_t)call->sizes.timesteps;
-    const int32_t *starts = call->starts, *lengths = call->lengths;
-    if (!starts && !lengths) return ATTN_OK;
-    for (size_t i = 0; i < call->sizes.batch; i++) {
-        const int64_t start = starts ? starts[i] : 0;
-        if (start < 0 || start > timesteps)
-            return attn_fail(ATTN_ERROR_RANGE, "starts[%zu]: is %lld, want 0 to %lld (timesteps)", i, (long long)start,
-                             (long long)timesteps);
-        if (lengths && (lengths[i] < 0 || lengths[i] > timesteps - start))
-            return attn_fail(ATTN_ERROR_RANGE, "lengths[%zu]: is %lld, want 0 to %lld (timesteps less the start)", i,
-                             (long long)lengths[i], (long long)(timesteps - start));
-    }
-    return ATTN_OK;
-}
-
-/* ---- The whole ------------------------------------------------------------------------------------ */
 
 attn_status attn_layer_resolve_weights(const attn_plan *plan, const attn_layer_weights *weights, const void *prepared,
                                        size_t size, attn_layer_call *call) {
@@ -178,27 +64,27 @@ attn_status attn_layer_resolve_weights(const attn_plan *plan, const attn_layer_w
                          plan->prepared_size);
     attn_tensors tensors;
     tensors.count = 0, tensors.status = ATTN_OK;
-    take_weights(&tensors, &plan->problem, weights, call);
-    take_dense(&tensors, &prepared_output_kind, prepared, 1, plan->prepared_size);
+    attn_layer_take_weights(&tensors, &plan->problem, weights, call);
+    attn_layer_take_dense(&tensors, &prepared_output_kind, prepared, 1, plan->prepared_size);
     return attn_tensors_check(&tensors);
 }
 
 attn_status attn_layer_resolve_call(const attn_plan *plan, const attn_layer_forward_args *args, attn_layer_call *call) {
     *call = (attn_layer_call){0};
-    attn_status status = resolve_sizes(&plan->problem, args, &call->sizes);
+    attn_status status = attn_layer_resolve_sizes(&plan->problem, args, &call->sizes);
     if (!status) status = check_presence(plan, &call->sizes, args);
-    if (!status) status = check_workspace(plan, args);
+    if (!status) status = attn_layer_check_workspace(plan, args);
     if (status) return status;
     attn_tensors tensors; /* the list is filled as it grows: clearing it would take longer than all the checks */
     tensors.count = 0, tensors.status = ATTN_OK;
     if (!args->prepared)
-        take_weights(&tensors, &plan->problem, &args->weights, call);
-    else if (take_dense(&tensors, &prepared_kind, args->prepared, 1, plan->prepared_size))
+        attn_layer_take_weights(&tensors, &plan->problem, &args->weights, call);
+    else if (attn_layer_take_dense(&tensors, &prepared_kind, args->prepared, 1, plan->prepared_size))
         call->prepared = (const char *)args->prepared + ATTN_PREPARED_HEADER_SIZE;
-    take_inputs(&tensors, args, call);
+    attn_layer_take_inputs(&tensors, args, call);
     take_outputs(&tensors, args, call);
-    if (take_dense(&tensors, &workspace_kind, args->workspace, 1, plan->workspace_size))
-        call->workspace = args->workspace;
+    attn_layer_take_workspace(&tensors, plan, args, call);
+    call->kept = attn_layer_take_kept(&tensors, plan, &call->sizes, args->kept, args->kept_size, true);
     status = attn_tensors_check(&tensors);
-    return status ? status : check_ranges(call);
+    return status ? status : attn_layer_check_ranges(call);
 }

@@ -17,8 +17,9 @@ static attn_status check_size(const char *name, int64_t size, int64_t least) {
 }
 
 static attn_status check_values(const attn_layer_desc *desc) {
-    if (desc->flags)
-        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.flags: is 0x%llx, want 0", (unsigned long long)desc->flags);
+    const uint64_t unknown = desc->flags & ~(ATTN_LAYER_TRAINING | ATTN_LAYER_RECOMPUTE);
+    if (unknown)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.flags: has unknown bits 0x%llx", (unsigned long long)unknown);
     const int score = (int)desc->score, dtype = (int)desc->dtype;
     if (score < ATTN_SCORE_LUONG || score > ATTN_SCORE_DOT)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.score: is %d, want a value of attn_score", score);
@@ -92,7 +93,8 @@ static attn_status check_products(const attn_layer_problem *p) {
     return ATTN_OK;
 }
 
-attn_status attn_layer_resolve_problem(const attn_layer_desc *given, attn_layer_problem *problem) {
+attn_status attn_layer_resolve_problem(const attn_layer_desc *given, attn_operation operation,
+                                       attn_layer_problem *problem) {
     if (!given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "desc: is NULL, want a descriptor");
     attn_layer_desc desc = ATTN_LAYER_DESC_INIT;
     attn_status status = attn_read_struct("desc", &desc, sizeof desc, sizeof desc, given);
@@ -101,11 +103,14 @@ attn_status attn_layer_resolve_problem(const attn_layer_desc *given, attn_layer_
     if (!status) status = check_relations(&desc);
     if (status) return status;
     const bool given_query = desc.queries != ATTN_LAST_STEP;
+    const bool training = operation == ATTN_OPERATION_LAYER_BACKWARD || desc.flags & ATTN_LAYER_TRAINING;
     const size_t features = (size_t)desc.features;
     *problem = (attn_layer_problem){
         .score = desc.score,
         .dtype = desc.dtype,
         .given_query = given_query,
+        .training = training,
+        .recompute = training && desc.flags & ATTN_LAYER_RECOMPUTE,
         .batch = (size_t)desc.batch,
         .timesteps = (size_t)desc.timesteps,
         .features = features,

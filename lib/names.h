@@ -3,10 +3,14 @@
 #ifndef ATTN_LIB_NAMES_H
 #define ATTN_LIB_NAMES_H
 
-#include "attention/attention.h"
+#include "lib/backend.h"
 
 static inline const char *attn_score_name(attn_score score) {
     return score == ATTN_SCORE_LUONG ? "luong" : score == ATTN_SCORE_BAHDANAU ? "bahdanau" : "dot";
+}
+
+static inline const char *attn_operation_name(attn_operation operation) {
+    return operation == ATTN_OPERATION_LAYER_BACKWARD ? "backward" : "forward";
 }
 
 static inline const char *attn_dtype_name(attn_dtype dtype) { return dtype == ATTN_FLOAT64 ? "f64" : "f32"; }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 /* A count that does not fit comes as SIZE_MAX; a size that no pointer difference can span is of no more use. */
-static bool usable_size(size_t size) { return size <= PTRDIFF_MAX - ATTN_PREPARED_HEADER_SIZE; }
+static bool usable_size(size_t size) { return size <= PTRDIFF_MAX - ATTN_KEPT_HEADER_SIZE; }
 
 static attn_status size_plan(attn_plan *plan) {
     const attn_implementation *implementation = plan->implementation;
@@ -16,11 +16,14 @@ static attn_status size_plan(attn_plan *plan) {
     if (problem->batch > 0 && problem->queries > 0)
         plan->workspace_size = implementation->workspace_size(implementation, plan->context->device, problem);
     if (implementation->prepared_size) plan->prepared_size = implementation->prepared_size(implementation, problem);
-    if (!usable_size(plan->workspace_size) || !usable_size(plan->prepared_size))
+    if (problem->training && problem->batch > 0 && problem->queries > 0)
+        plan->kept_size = plan->context->backend->kept_size(problem);
+    if (!usable_size(plan->workspace_size) || !usable_size(plan->prepared_size) || !usable_size(plan->kept_size))
         return attn_fail(ATTN_ERROR_OVERFLOW,
                          "desc: the workspace of %s for these sizes does not fit the address space",
                          implementation->name);
     if (plan->prepared_size > 0) plan->prepared_size += ATTN_PREPARED_HEADER_SIZE;
+    if (problem->training) plan->kept_size += ATTN_KEPT_HEADER_SIZE;
     return ATTN_OK;
 }
 
@@ -30,12 +33,12 @@ static void log_plan(const attn_plan *plan) {
     const attn_layer_problem *p = &plan->problem;
     char line[320];
     snprintf(line, sizeof line,
-             "plan layer forward %s %s batch=%zu timesteps=%zu features=%zu queries=%zu%s query_features=%zu "
+             "plan layer %s %s %s batch=%zu timesteps=%zu features=%zu queries=%zu%s query_features=%zu "
              "score_width=%zu units=%zu: "
-             "%s, workspace %zu bytes",
-             attn_score_name(p->score), attn_dtype_name(p->dtype), p->batch, p->timesteps, p->features, p->queries,
-             p->given_query ? "" : " (h_t)", p->query_features, p->score_width, p->units, plan->implementation->name,
-             plan->workspace_size);
+             "%s, workspace %zu bytes, kept %zu bytes",
+             attn_operation_name(plan->implementation->operation), attn_score_name(p->score), attn_dtype_name(p->dtype),
+             p->batch, p->timesteps, p->features, p->queries, p->given_query ? "" : " (h_t)", p->query_features,
+             p->score_width, p->units, plan->implementation->name, plan->workspace_size, plan->kept_size);
     options->log(options->log_user, line);
 }
 
@@ -66,3 +69,5 @@ const char *attn_plan_implementation(const attn_plan *plan) { return plan ? plan
 size_t attn_plan_workspace_size(const attn_plan *plan) { return plan ? plan->workspace_size : 0; }
 
 size_t attn_plan_prepared_size(const attn_plan *plan) { return plan ? plan->prepared_size : 0; }
+
+size_t attn_plan_kept_size(const attn_plan *plan) { return plan ? plan->kept_size : 0; }

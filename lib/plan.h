@@ -16,11 +16,21 @@ enum { ATTN_PREPARED_HEADER_SIZE = ATTN_WORKSPACE_ALIGNMENT };
 _Static_assert(sizeof(attn_prepared_header) <= ATTN_PREPARED_HEADER_SIZE,
                "the header keeps the bytes behind it aligned");
 
+/* What the front-end puts in front of what a forward pass kept, to tell it from any other memory. Words of 64 bits alone: no padding. */
+enum { ATTN_KEPT_FIELDS = 11 };
+typedef struct attn_kept_header {
+    uint64_t mark, backend;
+    uint64_t fields[ATTN_KEPT_FIELDS]; /* see layer_kept.c */
+} attn_kept_header;
+
+enum { ATTN_KEPT_HEADER_SIZE = 2 * ATTN_WORKSPACE_ALIGNMENT };
+_Static_assert(sizeof(attn_kept_header) <= ATTN_KEPT_HEADER_SIZE, "the header keeps the bytes behind it aligned");
+
 struct attn_plan {
     attn_context *context;
     const attn_implementation *implementation;
     attn_layer_problem problem;
-    size_t workspace_size, prepared_size;
+    size_t workspace_size, prepared_size, kept_size;
 };
 
 /* Chooses the implementation of a checked problem and makes its plan. */

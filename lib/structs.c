@@ -36,21 +36,22 @@ attn_status attn_read_struct(const char *name, void *to, size_t known, size_t ol
     return status ? status : copy_known(name, to, known, from, size);
 }
 
-attn_status attn_read_forward_args(attn_layer_forward_args *to, const attn_layer_forward_args *from) {
-    const size_t head = offsetof(attn_layer_forward_args, weights);
-    const size_t tail = head + sizeof(attn_layer_weights);
-    const char *bytes = (const char *)from;
-    size_t size, weights_size;
-    attn_status status = read_size("args", from, sizeof(attn_layer_forward_args), &size);
-    if (!status) status = read_size("args.weights", bytes + head, sizeof(attn_layer_weights), &weights_size);
-    if (status) return status;
-    if (weights_size > size - head || weights_size % sizeof(void *) != 0)
-        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
-                         "args.weights.struct_size: is %zu, want %zu (start from the structure's initialiser)",
-                         weights_size, sizeof(attn_layer_weights));
-    memcpy(to, from, head);
-    status = copy_known("args.weights", &to->weights, sizeof to->weights, bytes + head, weights_size);
-    if (status) return status;
-    return copy_known("args", (char *)to + tail, sizeof *to - tail, bytes + head + weights_size,
-                      size - head - weights_size);
+attn_status attn_read_args(void *to, size_t known, const attn_embedded *embedded, size_t count, const void *from) {
+    const char *source = from;
+    size_t size, taken = 0, done = 0; /* bytes of the caller's structure, and of ours */
+    attn_status status = read_size("args", from, known, &size);
+    for (size_t i = 0; i < count && !status; i++) {
+        const size_t head = embedded[i].offset - done;
+        size_t inner = 0;
+        if (size - taken >= head + embedded[i].size) memcpy(&inner, source + taken + head, sizeof inner);
+        if (inner < embedded[i].size || inner > size - taken - head || inner % sizeof(void *) != 0)
+            return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
+                             "%s.struct_size: is %zu, want %zu (start from the structure's initialiser)",
+                             embedded[i].name, inner, embedded[i].size);
+        memcpy((char *)to + done, source + taken, head);
+        taken += head, done += head;
+        status = copy_known(embedded[i].name, (char *)to + done, embedded[i].size, source + taken, inner);
+        taken += inner, done += embedded[i].size;
+    }
+    return status ? status : copy_known("args", (char *)to + done, known - done, source + taken, size - taken);
 }

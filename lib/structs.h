@@ -10,8 +10,14 @@
  * but zeros behind: ATTN_ERROR_UNSUPPORTED, for those are fields that this library would have to ignore. */
 attn_status attn_read_struct(const char *name, void *to, size_t known, size_t oldest, const void *from);
 
-/* The same for attn_layer_forward_args, in which attn_layer_weights is embedded with a size of its own: what follows it
- * stands where the caller's header put it. */
-attn_status attn_read_forward_args(attn_layer_forward_args *to, const attn_layer_forward_args *from);
+/* A structure inside another, with a struct_size of its own. */
+typedef struct attn_embedded {
+    const char *name;
+    size_t offset, size; /* in the structure that this library knows */
+} attn_embedded;
+
+/* The same for the arguments of a run, which have others embedded, first to last: what follows one of them stands where the caller's
+ * header put it. */
+attn_status attn_read_args(void *to, size_t known, const attn_embedded *embedded, size_t count, const void *from);
 
 #endif

@@ -27,7 +27,7 @@ typedef struct attn_tensor {
     attn_region region;
 } attn_tensor;
 
-enum { ATTN_MOST_TENSORS = 16 };
+enum { ATTN_MOST_TENSORS = 24 };
 
 typedef struct attn_tensors {
     attn_tensor list[ATTN_MOST_TENSORS];

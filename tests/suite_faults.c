@@ -283,7 +283,7 @@ Test(faults, descriptors) {
     expect(attn_layer_forward_plan(c->context, NULL, &plan), ATTN_ERROR_INVALID_ARGUMENT, "desc", "desc NULL");
     expect(attn_layer_forward_plan(c->context, &c->desc, NULL), ATTN_ERROR_INVALID_ARGUMENT, "plan", "plan NULL");
     DESC(c, struct_size, 8, ATTN_ERROR_INVALID_ARGUMENT, "struct_size: is 8");
-    DESC(c, flags, 1, ATTN_ERROR_UNSUPPORTED, "flags: is 0x1");
+    DESC(c, flags, 4, ATTN_ERROR_UNSUPPORTED, "flags: has unknown bits 0x4");
     DESC(c, score, (attn_score)9, ATTN_ERROR_UNSUPPORTED, "score: is 9");
     DESC(c, score, (attn_score)-1, ATTN_ERROR_UNSUPPORTED, "score: is -1");
     DESC(c, dtype, (attn_dtype)2, ATTN_ERROR_UNSUPPORTED, "dtype: is 2");

@@ -14,6 +14,8 @@
  *   attention weights   softmax of the scores over the attended steps
  *   context             the sum of the rows of H by their attention weights
  *   lse                 natural logarithm of the sum of exp(score) over the attended steps
+ *   gradient            of one number, the loss, by a tensor: incoming by the layer's results, outgoing by its inputs
+ *   kept                what a forward pass in training leaves for the backward pass
  *   plan                one operation on one range of shapes, validated, its implementation chosen
  *
  * The way of one call:  context -> plan -> run.  A context names the device, the threads and the
@@ -203,6 +205,10 @@ ATTN_API size_t attn_plan_workspace_size(const attn_plan *plan);
 /* Bytes that attn_layer_prepare writes; a multiple of ATTN_WORKSPACE_ALIGNMENT, 0 when there is nothing to prepare. */
 ATTN_API size_t attn_plan_prepared_size(const attn_plan *plan);
 
+/* Bytes of what a forward pass in training keeps for the backward pass (`kept` in the arguments of both), for the planned sizes and any
+ * below them; a multiple of ATTN_WORKSPACE_ALIGNMENT. 0 for a forward plan without ATTN_LAYER_TRAINING. */
+ATTN_API size_t attn_plan_kept_size(const attn_plan *plan);
+
 /* ---- The attention layer, forward ---------------------------------------------------------------
  *
  * The many-to-one attention layer of the Python package `attention` 5.0.0 (Keras), and its generalisation to ranges,
@@ -243,11 +249,16 @@ ATTN_API size_t attn_plan_prepared_size(const attn_plan *plan);
  * The additive score never builds an array of B Tq T A; Luong folds K into the query.
  */
 #define ATTN_LAST_STEP (-1) /* attn_layer_desc.queries: the query is h_t */
-#define ATTN_PLANNED (-1)   /* a size in attn_layer_forward_args: as planned */
+#define ATTN_PLANNED (-1)   /* a size in the arguments of a run: as planned */
+
+/* attn_layer_desc.flags */
+#define ATTN_LAYER_TRAINING UINT64_C(1) /* the forward pass fills kept; a backward plan has it anyway */
+#define ATTN_LAYER_RECOMPUTE                                                                                           \
+    UINT64_C(2) /* kept holds nothing that grows with T: smaller, and slower for the additive score */
 
 typedef struct attn_layer_desc {
     size_t struct_size;
-    uint64_t flags; /* 0; bits are added later */
+    uint64_t flags; /* ATTN_LAYER_*; an unknown bit is refused */
     attn_score score;
     attn_dtype dtype;
     int64_t batch;          /* B >= 0, the largest of any run */
@@ -314,6 +325,8 @@ typedef struct attn_layer_forward_args {
     int64_t lse_batch_stride; /* dense: Tq; rows are contiguous */
     void *workspace;
     size_t workspace_size;
+    void *kept; /* written with ATTN_LAYER_TRAINING, else NULL; aligned to ATTN_WORKSPACE_ALIGNMENT */
+    size_t kept_size;
 } attn_layer_forward_args;
 
 #ifdef __cplusplus
@@ -346,8 +359,134 @@ ATTN_API attn_status attn_layer_prepare(const attn_plan *plan, const attn_layer_
 
 /* Computes. See the formula and the table above; a pointer to a tensor without elements may be NULL.
  * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_SHAPE, ATTN_ERROR_OVERFLOW, ATTN_ERROR_ALIGNMENT, ATTN_ERROR_OVERLAP,
- * ATTN_ERROR_WORKSPACE, ATTN_ERROR_RANGE, ATTN_ERROR_UNSUPPORTED. */
+ * ATTN_ERROR_WORKSPACE, ATTN_ERROR_RANGE, ATTN_ERROR_UNSUPPORTED.
+ * A run in training fills kept, of at least as many bytes as attn_plan_kept_size says for a plan of this run's sizes; nothing of
+ * it may be asked for but by the backward pass. */
 ATTN_API attn_status attn_layer_forward(const attn_plan *plan, const attn_layer_forward_args *args);
+
+/* ---- The attention layer, backward --------------------------------------------------------------
+ *
+ * From the gradients of a loss by the layer's results to those by its inputs and weights. For each item and query, with
+ * ga, gc, gp and gl the incoming gradients (zero where the pointer is NULL), and what the forward pass computed:
+ *
+ *     gz      = ga (1 - a^2)                                    gradient of [c ; x] . w_c
+ *     [gc ; gx] += gz . w_c^T                                   w_c: += [c ; x]^T gz
+ *     gp[s]  += gc . H[s]
+ *     ge[s]   = p[s] (gp[s] - sum over r of p[r] gp[r] + gl)    gradient of the scores; sums to gl
+ *     luong:    gq = sum of ge[s] H[s], q = K . x               H[s]: += ge[s] q; luong_w: += gq x^T; gx += K^T gq
+ *     dot:      as luong with K the identity
+ *     bahdanau: gt[s] = ge[s] v (1 - t[s]^2), t[s] = tanh(x W1 + H[s] W2)
+ *               gu = sum of gt[s]                               H[s]: += gt[s] W2^T; v: += ge[s] t[s];
+ *                                                               bahdanau_w2: += H[s]^T gt[s]; bahdanau_w1: += x^T gu; gx += gu W1^T
+ *     H[s]   += p[s] gc
+ *
+ *     tensor                   shape                     written when
+ *     h, query, starts, lengths, mask, weights           input, the same as in the forward pass
+ *     kept                                               input, filled by that forward pass
+ *     grad_output              (B, Tq, U)                input, optional
+ *     grad_context             (B, Tq, D)                input, optional
+ *     grad_attention_weights   (B, Tq, T)                input, optional; what lies outside range and mask is not read
+ *     grad_lse                 (B, Tq)                   input, optional
+ *     grad_h                   (B, T, D)                 pointer given
+ *     grad_query               (B, Tq, Dq)               pointer given, only with queries >= 0 in the descriptor
+ *     gradients.luong_w ...    as the weights            pointer given
+ *
+ * Where the query is h_t its gradient is part of that row of grad_h. Rows of grad_h outside the range are 0, those that the mask
+ * hides as well (save h_t's). A query with nothing to attend gives no gradient to H as keys, nor to the score's weights.
+ * Without items or queries the weights' gradients are 0. What is accumulated (args.accumulate) is added to what stands there.
+ * grad_lse of a query with nothing to attend is not read.
+ *
+ * Sums over items are split at places that depend on the sizes alone: the same bits, whatever the number of threads. Rows of
+ * grad_h and grad_query do not depend on the other items where the forward pass promises it.
+ */
+#define ATTN_ACCUMULATE_H UINT64_C(1)       /* grad_h is added to */
+#define ATTN_ACCUMULATE_QUERY UINT64_C(2)   /* grad_query is added to */
+#define ATTN_ACCUMULATE_WEIGHTS UINT64_C(4) /* gradients are added to */
+
+/* Where the gradients of the weights go; NULL: not wanted. Dense, row-major, shaped as the weights. */
+typedef struct attn_layer_gradients {
+    size_t struct_size;
+    void *luong_w;
+    void *bahdanau_w1;
+    void *bahdanau_w2;
+    void *bahdanau_v;
+    void *w_c;
+} attn_layer_gradients;
+
+#ifdef __cplusplus
+#define ATTN_LAYER_GRADIENTS_INIT attn_layer_gradients_init()
+#else
+#define ATTN_LAYER_GRADIENTS_INIT                                                                                      \
+    { .struct_size = sizeof(attn_layer_gradients) }
+#endif
+
+typedef struct attn_layer_backward_args {
+    size_t struct_size;
+    uint64_t accumulate; /* ATTN_ACCUMULATE_*; an unknown bit is refused */
+    int64_t batch;       /* of this run, as in the forward pass; ATTN_PLANNED */
+    int64_t timesteps;   /* of this run, as in the forward pass; ATTN_PLANNED */
+    int64_t queries;     /* of this run, as in the forward pass; ATTN_PLANNED */
+    const void *h;
+    int64_t h_batch_stride; /* dense: T rows */
+    int64_t h_time_stride;  /* dense: D */
+    const void *query;
+    int64_t query_batch_stride; /* dense: Tq rows */
+    int64_t query_row_stride;   /* dense: Dq */
+    const int32_t *starts;      /* NULL: 0 */
+    const int32_t *lengths;     /* NULL: T - start */
+    const uint8_t *mask;        /* NULL: all attended */
+    int64_t mask_batch_stride;  /* as in attn_layer_forward_args */
+    int64_t mask_query_stride;
+    int64_t mask_time_stride;
+    attn_layer_weights weights;
+    const void *kept; /* aligned to ATTN_WORKSPACE_ALIGNMENT */
+    size_t kept_size;
+    const void *grad_output;
+    int64_t grad_output_batch_stride; /* dense: Tq rows */
+    int64_t grad_output_row_stride;   /* dense: U */
+    const void *grad_context;
+    int64_t grad_context_batch_stride; /* dense: Tq rows */
+    int64_t grad_context_row_stride;   /* dense: D */
+    const void *grad_attention_weights;
+    int64_t grad_attention_weights_batch_stride; /* dense: Tq rows */
+    int64_t grad_attention_weights_row_stride;   /* dense: T */
+    const void *grad_lse;
+    int64_t grad_lse_batch_stride; /* dense: Tq; rows are contiguous */
+    void *grad_h;
+    int64_t grad_h_batch_stride; /* dense: T rows */
+    int64_t grad_h_time_stride;  /* dense: D */
+    void *grad_query;
+    int64_t grad_query_batch_stride; /* dense: Tq rows */
+    int64_t grad_query_row_stride;   /* dense: Dq */
+    attn_layer_gradients gradients;
+    void *workspace;
+    size_t workspace_size;
+} attn_layer_backward_args;
+
+#ifdef __cplusplus
+#define ATTN_LAYER_BACKWARD_ARGS_INIT attn_layer_backward_args_init()
+#else
+#define ATTN_LAYER_BACKWARD_ARGS_INIT                                                                                  \
+    {                                                                                                                  \
+        .struct_size = sizeof(attn_layer_backward_args), .batch = ATTN_PLANNED, .timesteps = ATTN_PLANNED,             \
+        .queries = ATTN_PLANNED, .weights = ATTN_LAYER_WEIGHTS_INIT, .gradients = ATTN_LAYER_GRADIENTS_INIT            \
+    }
+#endif
+
+/* Plans the backward pass of the layer that desc describes; the descriptor of the forward pass serves both. The two plans may have
+ * different maxima, threads and implementations, as long as both come from this process and agree on ATTN_LAYER_RECOMPUTE.
+ * Statuses as attn_layer_forward_plan. */
+ATTN_API attn_status attn_layer_backward_plan(attn_context *context, const attn_layer_desc *desc, attn_plan **plan);
+
+/* As attn_layer_forward_explain. */
+ATTN_API attn_status attn_layer_backward_explain(attn_context *context, const attn_layer_desc *desc,
+                                                 attn_explain explain, void *user);
+
+/* Computes. See the formulas and the table above; a pointer to a tensor without elements may be NULL. At least one
+ * incoming and one outgoing gradient must be given. kept must come from a forward pass of the same sizes (else
+ * ATTN_ERROR_INVALID_ARGUMENT), on the same data (which nothing checks); it is not changed and may serve again.
+ * Statuses as attn_layer_forward. */
+ATTN_API attn_status attn_layer_backward(const attn_plan *plan, const attn_layer_backward_args *args);
 
 /* The initialisers for C++, which has no designated ones before C++20. */
 #ifdef __cplusplus
@@ -375,6 +514,21 @@ static inline attn_layer_forward_args attn_layer_forward_args_init() {
     args.struct_size = sizeof args;
     args.batch = args.timesteps = args.queries = ATTN_PLANNED;
     args.weights = attn_layer_weights_init();
+    return args;
+}
+
+static inline attn_layer_gradients attn_layer_gradients_init() {
+    attn_layer_gradients gradients = attn_layer_gradients();
+    gradients.struct_size = sizeof gradients;
+    return gradients;
+}
+
+static inline attn_layer_backward_args attn_layer_backward_args_init() {
+    attn_layer_backward_args args = attn_layer_backward_args();
+    args.struct_size = sizeof args;
+    args.batch = args.timesteps = args.queries = ATTN_PLANNED;
+    args.weights = attn_layer_weights_init();
+    args.gradients = attn_layer_gradients_init();
     return args;
 }
 #endif
