@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "examples/nn/cells.h"
+
+#include "examples/nn/random.h"
+
+#define REAL_BITS 32
+#define SUFFIX f32
+#include "cpu/vec.h"
+
+/* The first n of VEC_LANES; n is a constant where the whole vector is meant. */
+static ALWAYS_INLINE vec load(const float *p, size_t n) { return n == VEC_LANES ? v_load(p) : v_load_n(p, n); }
+static ALWAYS_INLINE void store(float *p, vec a, size_t n) {
+    if (n == VEC_LANES)
+        v_store(p, a);
+    else
+        v_store_n(p, a, n);
+}
+
+static ALWAYS_INLINE vec logistic(vec x) {
+    const vec half = v_set1(0.5f);
+    return v_fma(half, v_tanh(v_mul(half, x)), half);
+}
+
+/* x (1 - x) */
+static ALWAYS_INLINE vec logistic_slope(vec x) { return v_fnma(x, x, x); }
+
+static ALWAYS_INLINE void forward_lanes(size_t units, size_t n, float *gates, const float *bias,
+                                        const float *cell_before, float *cell, float *hidden) {
+    vec sum[4];
+    for (size_t k = 0; k < 4; k++) sum[k] = v_add(load(gates + k * units, n), load(bias + k * units, n));
+    const vec i = logistic(sum[0]), f = logistic(sum[1]), g = v_tanh(sum[2]), o = logistic(sum[3]);
+    const vec c = v_fma(f, load(cell_before, n), v_mul(i, g));
+    store(gates, i, n);
+    store(gates + units, f, n);
+    store(gates + 2 * units, g, n);
+    store(gates + 3 * units, o, n);
+    store(cell, c, n);
+    store(hidden, v_mul(o, v_tanh(c)), n);
+}
+
+static void lstm_forward(size_t units, float *gates, const float *bias, const float *cell_before, float *cell,
+                         float *hidden) {
+    size_t j = 0;
+    for (; j + VEC_LANES <= units; j += VEC_LANES)
+        forward_lanes(units, VEC_LANES, gates + j, bias + j, cell_before + j, cell + j, hidden + j);
+    if (j < units) forward_lanes(units, units - j, gates + j, bias + j, cell_before + j, cell + j, hidden + j);
+}
+
+static ALWAYS_INLINE void backward_lanes(size_t units, size_t n, const float *gates, const float *cell_before,
+                                         const float *cell, const float *grad_hidden, float *grad_cell,
+                                         float *grad_gates, float *grad_bias) {
+    const vec i = load(gates, n), f = load(gates + units, n), g = load(gates + 2 * units, n),
+              o = load(gates + 3 * units, n), c = v_tanh(load(cell, n)), dh = load(grad_hidden, n), one = v_set1(1);
+    const vec dc = v_fma(v_mul(dh, o), v_fnma(c, c, one), load(grad_cell, n));
+    const vec grad[4] = {
+        v_mul(v_mul(dc, g), logistic_slope(i)),
+        v_mul(v_mul(dc, load(cell_before, n)), logistic_slope(f)),
+        v_mul(v_mul(dc, i), v_fnma(g, g, one)),
+        v_mul(v_mul(dh, c), logistic_slope(o)),
+    };
+    store(grad_cell, v_mul(dc, f), n);
+    for (size_t k = 0; k < 4; k++) {
+        store(grad_gates + k * units, grad[k], n);
+        store(grad_bias + k * units, v_add(load(grad_bias + k * units, n), grad[k]), n);
+    }
+}
+
+static void lstm_backward(size_t units, const float *gates, const float *cell_before, const float *cell,
+                          const float *grad_hidden, float *grad_cell, float *grad_gates, float *grad_bias) {
+    size_t j = 0;
+    for (; j + VEC_LANES <= units; j += VEC_LANES)
+        backward_lanes(units, VEC_LANES, gates + j, cell_before + j, cell + j, grad_hidden + j, grad_cell + j,
+                       grad_gates + j, grad_bias + j);
+    if (j < units)
+        backward_lanes(units, units - j, gates + j, cell_before + j, cell + j, grad_hidden + j, grad_cell + j,
+                       grad_gates + j, grad_bias + j);
+}
+
+static void dropout(size_t count, uint64_t key, uint32_t below, float scale, const float *restrict in,
+                    float *restrict out) {
+    const size_t pairs = count / 2;
+    for (size_t k = 0; k < pairs; k++) {
+        const uint64_t word = nn_mix(key + NN_GOLDEN * k);
+        out[2 * k] = (uint32_t)word >= below ? in[2 * k] * scale : 0;
+        out[2 * k + 1] = (uint32_t)(word >> 32) >= below ? in[2 * k + 1] * scale : 0;
+    }
+    if (count % 2) out[count - 1] = (uint32_t)nn_mix(key + NN_GOLDEN * pairs) >= below ? in[count - 1] * scale : 0;
+}
+
+#if defined(ATTN_ISA_AVX512)
+#define TABLE nn_cells_avx512
+#elif defined(ATTN_ISA_AVX2)
+#define TABLE nn_cells_avx2
+#else
+#define TABLE nn_cells_scalar
+#endif
+extern const nn_cells TABLE;
+const nn_cells TABLE = {lstm_forward, lstm_backward, dropout};
