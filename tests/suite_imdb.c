@@ -127,7 +127,7 @@ static void remove_folder(void) {
 
 Test(imdb, a_small_data_set) {
     make_folder();
-    reviews all = reviews_read(root, 2, 0);
+    review_set all = reviews_read(root, 2, 0);
     cr_assert(all.faults == 0 && all.count[SOURCE_TEST][SOURCE_NEGATIVE] == 2);
     corpus c = corpus_make(&all, 7, 3);
     reviews_free(&all);
@@ -158,7 +158,7 @@ Test(imdb, what_is_missing_or_damaged_is_named) {
     cr_assert(rename(from, to) == 0);
     snprintf(from, sizeof from, "%s/test/neg/0_2.txt", root);
     cr_assert(unlink(from) == 0);
-    reviews all = reviews_read(root, 2, 5);
+    review_set all = reviews_read(root, 2, 5);
     cr_assert(all.faults == 5);
     for (size_t i = 0; i < 5; i++) {
         size_t found = 0;
@@ -218,7 +218,7 @@ Test(imdb, the_data_set) {
         printf("skipped: the data set (" SOURCE_VARIABLE " is not set)\n");
         return;
     }
-    reviews all = reviews_read(path, REVIEWS_PER_FOLDER, 16);
+    review_set all = reviews_read(path, REVIEWS_PER_FOLDER, 16);
     corpus c = corpus_make(&all, CORPUS_TOKENS, CORPUS_STEPS);
     cr_assert(c.part[SOURCE_TRAIN].count + c.part[SOURCE_TEST].count + all.faults == 4 * REVIEWS_PER_FOLDER);
     reviews_free(&all);

@@ -35,18 +35,18 @@ int32_t corpus_encode(const vocabulary *words, const char *text, size_t length, 
     return (int32_t)padding;
 }
 
-static vocabulary *learn_words(const reviews *all) {
+static vocabulary *learn_words(const review_set *all) {
     vocabulary *const words = vocabulary_new();
     for (int label = SOURCE_POSITIVE; label >= SOURCE_NEGATIVE; label--)
         for (size_t i = 0; i < all->count[SOURCE_TRAIN][label]; i++) {
-            const review *const r = &all->review[SOURCE_TRAIN][label][i];
+            const review_text *const r = &all->review[SOURCE_TRAIN][label][i];
             words_of(r->text, r->length, count_word, words);
         }
     vocabulary_rank(words);
     return words;
 }
 
-static void encode_part(const corpus *c, const reviews *all, int split, corpus_part *part) {
+static void encode_part(const corpus *c, const review_set *all, int split, corpus_part *part) {
     const size_t count = all->count[split][SOURCE_NEGATIVE] + all->count[split][SOURCE_POSITIVE];
     *part = (corpus_part){
         0,
@@ -57,7 +57,7 @@ static void encode_part(const corpus *c, const reviews *all, int split, corpus_p
     };
     for (int label = SOURCE_POSITIVE; label >= SOURCE_NEGATIVE; label--)
         for (size_t i = 0; i < all->count[split][label]; i++) {
-            const review *const r = &all->review[split][label][i];
+            const review_text *const r = &all->review[split][label][i];
             const size_t at = part->count++;
             part->start[at] =
                 corpus_encode(c->words, r->text, r->length, c->limit, c->steps, part->tokens + at * c->steps);
@@ -71,7 +71,7 @@ static uint64_t checksum(uint64_t sum, const void *data, size_t size) {
     return sum;
 }
 
-corpus corpus_make(const reviews *all, size_t limit, size_t steps) {
+corpus corpus_make(const review_set *all, size_t limit, size_t steps) {
     corpus c = {.limit = limit, .steps = steps, .words = learn_words(all), .checksum = UINT64_C(14695981039346656037)};
     for (int split = 0; split < SOURCE_SPLITS; split++) {
         corpus_part *const part = &c.part[split];

@@ -27,7 +27,7 @@ typedef struct corpus {
 } corpus;
 
 /* Makes tokens below `limit`, `steps` of them for each review. */
-corpus corpus_make(const reviews *all, size_t limit, size_t steps);
+corpus corpus_make(const review_set *all, size_t limit, size_t steps);
 void corpus_free(corpus *c);
 
 /* Writes the tokens of one text, with start, padding and cut; returns the first step that is no padding. */

@@ -11,7 +11,7 @@
 #include <unistr.h>
 
 typedef struct collection {
-    reviews all;
+    review_set all;
     size_t per_folder, fault_room;
     bool *seen[SOURCE_SPLITS][SOURCE_LABELS]; /* by ID: there is such a file, sound or not */
 } collection;
@@ -69,7 +69,7 @@ static void take(void *user, int split, int label, const char *name, const char 
         release(fault);
         return;
     }
-    review *const r = &c->all.review[split][label][c->all.count[split][label]++];
+    review_text *const r = &c->all.review[split][label][c->all.count[split][label]++];
     r->name = text("%s/%s", folder, name);
     r->text = allocate(size + 1);
     memcpy(r->text, bytes, size);
@@ -77,7 +77,7 @@ static void take(void *user, int split, int label, const char *name, const char 
 }
 
 static int by_name(const void *a, const void *b) {
-    const review *const x = a, *const y = b;
+    const review_text *const x = a, *const y = b;
     return strcmp(x->name, y->name);
 }
 
@@ -85,7 +85,7 @@ static void finish_folder(collection *c, int split, int label) {
     for (size_t id = 0; id < c->per_folder; id++)
         if (!c->seen[split][label][id]) note(c, "%s/%zu: missing", source_folder[split][label], id);
     release(c->seen[split][label]);
-    qsort(c->all.review[split][label], c->all.count[split][label], sizeof(review), by_name);
+    qsort(c->all.review[split][label], c->all.count[split][label], sizeof(review_text), by_name);
 }
 
 static void refuse(const collection *c, const char *path, size_t faults_allowed) {
@@ -97,12 +97,12 @@ static void refuse(const collection *c, const char *path, size_t faults_allowed)
          SOURCE_SPLITS * SOURCE_LABELS * c->per_folder, faults_allowed);
 }
 
-reviews reviews_read(const char *path, size_t per_folder, size_t faults_allowed) {
+review_set reviews_read(const char *path, size_t per_folder, size_t faults_allowed) {
     collection c = {.per_folder = per_folder};
     for (int split = 0; split < SOURCE_SPLITS; split++)
         for (int label = 0; label < SOURCE_LABELS; label++) {
             c.seen[split][label] = allocate(per_folder * sizeof(bool));
-            c.all.review[split][label] = allocate(per_folder * sizeof(review));
+            c.all.review[split][label] = allocate(per_folder * sizeof(review_text));
         }
     source_read(path, take, &c);
     for (int split = 0; split < SOURCE_SPLITS; split++)
@@ -111,7 +111,7 @@ reviews reviews_read(const char *path, size_t per_folder, size_t faults_allowed)
     return c.all;
 }
 
-void reviews_free(reviews *all) {
+void reviews_free(review_set *all) {
     for (int split = 0; split < SOURCE_SPLITS; split++)
         for (int label = 0; label < SOURCE_LABELS; label++) {
             for (size_t i = 0; i < all->count[split][label]; i++) {
@@ -122,5 +122,5 @@ void reviews_free(reviews *all) {
         }
     for (size_t i = 0; i < all->faults; i++) release(all->fault[i]);
     free(all->fault);
-    *all = (reviews){0};
+    *all = (review_set){0};
 }

@@ -23,29 +23,34 @@ static double largest(const map *m) {
     return most;
 }
 
-static void draw(canvas *c, const map *m, int top, int cell) {
-    const double most = largest(m);
-    for (size_t i = 0; i < m->rows * m->columns; i++)
-        canvas_fill(c, MARGIN + (int)(i % m->columns) * cell, top + (int)(i / m->columns) * cell, cell, cell,
-                    map_hot(most > 0 ? (double)m->values[i] / most : 0));
-}
+static int line_height(void) { return canvas_text_height(SCALE) + MARGIN; }
 
 static int wider(int a, int b) { return a > b ? a : b; }
 
-bool map_write(const char *path, const char *caption, const map *maps, size_t count, int cell) {
-    const int line = canvas_text_height(SCALE) + MARGIN;
-    int width = canvas_text_width(caption, SCALE), height = MARGIN + line;
+int map_width(const map *m) { return wider((int)m->columns * m->cell_width, canvas_text_width(m->title, SCALE)); }
+
+int map_height(const map *m) { return line_height() + (int)m->rows * m->cell_height; }
+
+void map_draw(canvas *c, const map *m, int x, int y) {
+    const double most = largest(m);
+    canvas_text(c, x, y, m->title, SCALE, ink);
+    for (size_t i = 0; i < m->rows * m->columns; i++)
+        canvas_fill(c, x + (int)(i % m->columns) * m->cell_width,
+                    y + line_height() + (int)(i / m->columns) * m->cell_height, m->cell_width, m->cell_height,
+                    map_hot(most > 0 ? (double)m->values[i] / most : 0));
+}
+
+bool map_write(const char *path, const char *caption, const map *maps, size_t count) {
+    int width = canvas_text_width(caption, SCALE), height = MARGIN + line_height();
     for (size_t i = 0; i < count; i++) {
-        width = wider(width, wider((int)maps[i].columns * cell, canvas_text_width(maps[i].title, SCALE)));
-        height += line + (int)maps[i].rows * cell + MARGIN;
+        width = wider(width, map_width(&maps[i]));
+        height += map_height(&maps[i]) + MARGIN;
     }
     canvas c = canvas_new(width + 2 * MARGIN, height, paper);
     canvas_text(&c, MARGIN, MARGIN, caption, SCALE, ink);
-    int top = MARGIN + line;
-    for (size_t i = 0; i < count; i++) {
-        canvas_text(&c, MARGIN, top, maps[i].title, SCALE, ink);
-        draw(&c, &maps[i], top + line, cell);
-        top += line + (int)maps[i].rows * cell + MARGIN;
+    for (size_t i = 0, y = (size_t)(MARGIN + line_height()); i < count; i++) {
+        map_draw(&c, &maps[i], MARGIN, (int)y);
+        y += (size_t)(map_height(&maps[i]) + MARGIN);
     }
     const bool written = canvas_write(&c, path);
     canvas_free(&c);

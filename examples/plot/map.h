@@ -14,10 +14,16 @@ typedef struct map {
     const char *title; /* stands above */
     size_t rows, columns;
     const float *values; /* (rows, columns); the largest is white, 0 and less black */
+    int cell_width, cell_height;
 } map;
 
-/* Maps one below the other, each cell `cell` pixels wide and high; false with errno when the file can't be written.
- * caption stands on top. */
-bool map_write(const char *path, const char *caption, const map *maps, size_t count, int cell);
+int map_width(const map *m);
+int map_height(const map *m); /* with its title */
+
+/* Draws title and field, the upper left corner of the whole at (x, y). */
+void map_draw(canvas *c, const map *m, int x, int y);
+
+/* A picture of maps one below the other, the caption on top; false with errno when the file can't be written. */
+bool map_write(const char *path, const char *caption, const map *maps, size_t count);
 
 #endif
