@@ -4,6 +4,8 @@
  * the tile. Every element of C is one chain of fused multiply-adds over k, broken every GEMM_DEPTH steps, whatever the tile: a
  * row's bits depend on nothing but its own operands. Few rows make wide tiles, so that there are sums enough to hide an addition's latency.
  *
+ * C = A^T B, whose sums run over rows, takes the same tiles: they differ in how A is walked.
+ *
  * C = A B^T sums the lanes of k in one register for each element, then VEC_LANES registers at once (v_sum_each). */
 /* SPDX-License-Identifier: Apache-2.0 */
 
@@ -21,22 +23,25 @@
 typedef struct NAMED(gemm_operands) {
     const real *a, *b;
     real *c;
-    ptrdiff_t lda, ldb, ldc;
+    ptrdiff_t a_row, a_depth; /* from one row of the product, and one step of k, to the next; one of them is 1 */
+    ptrdiff_t ldb, ldc;
     size_t k, tail; /* tail: lanes of the tile's last vector */
     bool accumulate;
 } NAMED(gemm_operands);
 
-static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_t rows, size_t vectors) {
+static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_t rows, size_t vectors,
+                                           bool transposed) {
     vec sum[GEMM_ROWS][GEMM_WIDE];
     const size_t last = vectors - 1, tail = g->tail;
-    const real *b = g->b;
+    const real *a = g->a, *b = g->b;
+    const ptrdiff_t a_row = transposed ? 1 : g->a_row, a_depth = transposed ? g->a_depth : 1;
     UNROLL for (size_t r = 0; r < rows; r++) { UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_zero(); }
-    for (size_t k = 0; k < g->k; k++, b += g->ldb) {
+    for (size_t k = 0; k < g->k; k++, a += a_depth, b += g->ldb) {
         vec row[GEMM_WIDE];
         UNROLL for (size_t j = 0; j < last; j++) row[j] = v_load(b + j * VEC_LANES);
         row[last] = v_load_n(b + last * VEC_LANES, tail);
         UNROLL for (size_t r = 0; r < rows; r++) {
-            vec x = v_set1(g->a[(ptrdiff_t)r * g->lda + (ptrdiff_t)k]);
+            vec x = v_set1(a[(ptrdiff_t)r * a_row]);
             UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_fma(x, row[j], sum[r][j]);
         }
     }
@@ -54,7 +59,12 @@ static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_
 /* One function a tile, so that its sizes are constants. */
 #undef GEMM_TILE
 #define GEMM_TILE(rows, vectors)                                                                                       \
-    static void NAMED(gemm_##rows##x##vectors)(const NAMED(gemm_operands) * g) { NAMED(gemm_tile)(g, rows, vectors); }
+    static void NAMED(gemm_##rows##x##vectors)(const NAMED(gemm_operands) * g) {                                       \
+        NAMED(gemm_tile)(g, rows, vectors, false);                                                                     \
+    }                                                                                                                  \
+    static void NAMED(gemm_tn_##rows##x##vectors)(const NAMED(gemm_operands) * g) {                                    \
+        NAMED(gemm_tile)(g, rows, vectors, true);                                                                      \
+    }
 GEMM_TILE(1, 1)
 GEMM_TILE(1, 2)
 GEMM_TILE(1, 3)
@@ -82,17 +92,24 @@ typedef struct NAMED(gemm_shape) {
 } NAMED(gemm_shape);
 
 /* From the tallest on; each takes the rows that the ones before left. */
-static const NAMED(gemm_shape) NAMED(gemm_shapes)[] = {
+#undef GEMM_TALLEST
 #if VEC_BITS == 512
-    {8, 3, {NAMED(gemm_8x1), NAMED(gemm_8x2), NAMED(gemm_8x3)}},
+#define GEMM_TALLEST(kind) {8, 3, {NAMED(kind##_8x1), NAMED(kind##_8x2), NAMED(kind##_8x3)}},
+#else
+#define GEMM_TALLEST(kind)
 #endif
-    {4, 3, {NAMED(gemm_4x1), NAMED(gemm_4x2), NAMED(gemm_4x3)}},
-    {2, 4, {NAMED(gemm_2x1), NAMED(gemm_2x2), NAMED(gemm_2x3), NAMED(gemm_2x4)}},
-    {1,
-     8,
-     {NAMED(gemm_1x1), NAMED(gemm_1x2), NAMED(gemm_1x3), NAMED(gemm_1x4), NAMED(gemm_1x5), NAMED(gemm_1x6),
-      NAMED(gemm_1x7), NAMED(gemm_1x8)}},
-};
+#undef GEMM_SHAPES
+#define GEMM_SHAPES(kind)                                                                                              \
+    static const NAMED(gemm_shape) NAMED(kind##_shapes)[] = {                                                          \
+        GEMM_TALLEST(kind){4, 3, {NAMED(kind##_4x1), NAMED(kind##_4x2), NAMED(kind##_4x3)}},                           \
+        {2, 4, {NAMED(kind##_2x1), NAMED(kind##_2x2), NAMED(kind##_2x3), NAMED(kind##_2x4)}},                          \
+        {1,                                                                                                            \
+         8,                                                                                                            \
+         {NAMED(kind##_1x1), NAMED(kind##_1x2), NAMED(kind##_1x3), NAMED(kind##_1x4), NAMED(kind##_1x5),               \
+          NAMED(kind##_1x6), NAMED(kind##_1x7), NAMED(kind##_1x8)}},                                                   \
+    };
+GEMM_SHAPES(gemm)
+GEMM_SHAPES(gemm_tn)
 
 /* A multiple of shape->rows rows, panel of columns by panel; the panels are as equal in width as whole vectors allow. */
 static void NAMED(gemm_panels)(const NAMED(gemm_shape) * shape, NAMED(gemm_operands) g, size_t m, size_t n) {
@@ -103,7 +120,7 @@ static void NAMED(gemm_panels)(const NAMED(gemm_shape) * shape, NAMED(gemm_opera
         size_t columns = vectors * VEC_LANES < n ? vectors * VEC_LANES : n;
         g.tail = columns - (vectors - 1) * VEC_LANES;
         for (size_t i = 0; i < m; i += shape->rows) {
-            g.a = a + (ptrdiff_t)i * g.lda;
+            g.a = a + (ptrdiff_t)i * g.a_row;
             g.c = c + (ptrdiff_t)i * g.ldc;
             shape->tile[vectors - 1](&g);
         }
@@ -114,30 +131,41 @@ static void NAMED(gemm_panels)(const NAMED(gemm_shape) * shape, NAMED(gemm_opera
     }
 }
 
-static void NAMED(gemm)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
-                        void *c, ptrdiff_t ldc, int accumulate, int with_tanh) {
-    const NAMED(gemm_shape) *shape = NAMED(gemm_shapes);
+/* The operands are those of the whole product; k that long. */
+static void NAMED(gemm_by)(const NAMED(gemm_shape) * shape, NAMED(gemm_operands) whole, size_t m, size_t n,
+                           bool with_tanh) {
     for (size_t i = 0; i < m; shape++) {
         size_t rows = (m - i) / shape->rows * shape->rows;
         if (rows == 0) continue;
-        real *to = (real *)c + (ptrdiff_t)i * ldc;
-        for (size_t done = 0; done < k; done += GEMM_DEPTH) {
-            NAMED(gemm_operands)
-            g = {.a = (const real *)a + (ptrdiff_t)i * lda + done,
-                 .b = (const real *)b + (ptrdiff_t)done * ldb,
-                 .c = to,
-                 .lda = lda,
-                 .ldb = ldb,
-                 .ldc = ldc,
-                 .k = k - done < GEMM_DEPTH ? k - done : GEMM_DEPTH,
-                 .accumulate = accumulate || done > 0};
+        NAMED(gemm_operands) g = whole;
+        g.c = whole.c + (ptrdiff_t)i * whole.ldc;
+        for (size_t done = 0; done < whole.k; done += GEMM_DEPTH) {
+            g.a = whole.a + (ptrdiff_t)i * whole.a_row + (ptrdiff_t)done * whole.a_depth;
+            g.b = whole.b + (ptrdiff_t)done * whole.ldb;
+            g.k = whole.k - done < GEMM_DEPTH ? whole.k - done : GEMM_DEPTH;
+            g.accumulate = whole.accumulate || done > 0;
             NAMED(gemm_panels)(shape, g, rows, n);
         }
         if (with_tanh) {
-            for (size_t r = 0; r < rows; r++) NAMED(tanh_row)(to + (ptrdiff_t)r * ldc, to + (ptrdiff_t)r * ldc, n);
+            for (size_t r = 0; r < rows; r++)
+                NAMED(tanh_row)(g.c + (ptrdiff_t)r * g.ldc, g.c + (ptrdiff_t)r * g.ldc, n);
         }
         i += rows;
     }
+}
+
+static void NAMED(gemm)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
+                        void *c, ptrdiff_t ldc, int accumulate, int with_tanh) {
+    NAMED(gemm_operands)
+    g = {.a = a, .b = b, .c = c, .a_row = lda, .a_depth = 1, .ldb = ldb, .ldc = ldc, .k = k, .accumulate = accumulate};
+    NAMED(gemm_by)(NAMED(gemm_shapes), g, m, n, with_tanh);
+}
+
+static void NAMED(gemm_tn)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
+                           void *c, ptrdiff_t ldc, int accumulate) {
+    NAMED(gemm_operands)
+    g = {.a = a, .b = b, .c = c, .a_row = 1, .a_depth = lda, .ldb = ldb, .ldc = ldc, .k = k, .accumulate = accumulate};
+    NAMED(gemm_by)(NAMED(gemm_tn_shapes), g, m, n, false);
 }
 
 /* The tile's elements fill groups of VEC_LANES sums, row after row. */

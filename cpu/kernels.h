@@ -35,10 +35,33 @@ typedef struct attn_additive_weights {
     const void *w2; /* as the caller has it, where packed holds v alone: packed again piece by piece, to the same bits; else NULL */
 } attn_additive_weights;
 
+/* The queries of a block in the backward pass; every row aligned to its element only. */
+typedef struct attn_backward_queries {
+    size_t queries;
+    const void *query;         /* (queries, D): what the rows are multiplied with; not for the additive score */
+    const void *grad_context;  /* (queries, D) */
+    const void *maximum, *sum; /* of the softmax, as the forward pass kept them: one element a query */
+    const void *delta;         /* sum of weight x gradient of the weight, less the gradient of the log-sum-exp */
+    const void *grad_weights;  /* given gradients of the weights, of the first row on; NULL: none */
+    void *grad_query;          /* (queries, D or A): of the query as the scores take it; added to */
+    ptrdiff_t query_stride, grad_context_stride, grad_weights_row, grad_query_stride;
+} attn_backward_queries;
+
+/* What the additive score adds. */
+typedef struct attn_additive_backward {
+    const void *tanh; /* as the forward pass kept it: of the first row and first query */
+    ptrdiff_t tanh_query, tanh_time;
+    size_t score_width;
+    const void *v, *w2_transposed; /* (A, D) */
+    void *grad_w2, *grad_v;        /* (D, A) and (A): added to */
+} attn_additive_backward;
+
 typedef struct attn_kernels_real {
     /* C (m, n) = A (m, k) B (k, n), row-major with the given row strides; tanh applied to C when asked; C += when accumulate. */
     void (*gemm)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, int accumulate,
                  int with_tanh);
+    /* C (m, n) = A^T B, A (k, m) and B (k, n) row-major; C += when accumulate. */
+    void (*gemm_tn)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, int accumulate);
     /* C (m, n) = A (m, k) B^T, B (n, k) row-major. */
     void (*gemm_nt)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc);
     /* Scores of the rows against q (queries, q_stride), folded into one partial per query; raw scores also written to
@@ -58,6 +81,18 @@ typedef struct attn_kernels_real {
     void (*finish)(const attn_partial *partial, size_t queries, size_t features, void *context, ptrdiff_t context_row, void *lse);
     /* scores -> exp(score - maximum) / sum in place, n of them; 0 where nothing was attended. */
     void (*weights)(void *scores, size_t n, const void *maximum, const void *sum);
+    /* The backward pass of some rows. grad_h (rows, D) of the rows that some query attends: written, or added to; the others are
+     * not touched. Scratch: dot_backward_scratch or additive_backward_scratch bytes. */
+    void (*dot_backward)(const attn_rows *rows, const attn_backward_queries *queries, void *grad_h, ptrdiff_t grad_h_time, int accumulate,
+                         void *scratch);
+    void (*additive_backward)(const attn_rows *rows, const attn_backward_queries *queries, const attn_additive_backward *additive, void *grad_h,
+                              ptrdiff_t grad_h_time, int accumulate, void *scratch);
+    /* delta (queries) += the sum over the rows of weight x given gradient of the weight. */
+    void (*dot_delta)(const attn_rows *rows, const attn_backward_queries *queries, void *delta, void *scratch);
+    void (*additive_delta)(const attn_rows *rows, const attn_backward_queries *queries, const attn_additive_backward *additive, void *delta,
+                           void *scratch);
+    size_t (*dot_backward_scratch)(size_t features, size_t queries); /* bytes, whatever the number of rows */
+    size_t (*additive_backward_scratch)(size_t score_width, size_t queries);
     /* For compositions, whose products come from a BLAS (kernel_rows.h). */
     /* scores (hidden: -inf) -> exp(score - maximum) in place, with their maximum and sum. Nothing attended: -inf, 0, zeros. A NaN makes NaN of the sum. */
     void (*softmax_row)(void *scores, size_t n, void *maximum, void *sum);

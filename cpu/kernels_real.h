@@ -10,10 +10,15 @@
 #include "cpu/kernel_additive.h"
 #include "cpu/kernel_gemm.h"
 
+#include "cpu/kernel_dot_backward.h"
+
+#include "cpu/kernel_additive_backward.h"
+
 /* clang-format off */
 #undef KERNELS
 #define KERNELS(suffix) {                                       \
         .gemm = gemm_##suffix,                                  \
+        .gemm_tn = gemm_tn_##suffix,                            \
         .gemm_nt = gemm_nt_##suffix,                            \
         .dot_rows = dot_rows_##suffix,                          \
         .additive_rows = additive_rows_##suffix,                \
@@ -23,6 +28,12 @@
         .merge = merge_##suffix,                                \
         .finish = finish_##suffix,                              \
         .weights = weights_##suffix,                            \
+        .dot_backward = dot_backward_##suffix,                  \
+        .additive_backward = additive_backward_##suffix,        \
+        .dot_delta = dot_delta_##suffix,                        \
+        .additive_delta = additive_delta_##suffix,              \
+        .dot_backward_scratch = dot_backward_scratch_##suffix,  \
+        .additive_backward_scratch = additive_backward_scratch_##suffix,\
         .softmax_row = softmax_row_##suffix,                    \
         .tanh_scores = tanh_scores_##suffix,                    \
         .tanh_row = tanh_row_##suffix,                          \
