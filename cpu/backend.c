@@ -3,6 +3,7 @@
 #include "cpu/composition.h"
 #include "cpu/device.h"
 #include "cpu/fused.h"
+#include "cpu/fused_backward.h"
 #include "cpu/kept.h"
 
 static attn_status choose_isa(attn_device *device, const char **message) {
@@ -56,6 +57,7 @@ static const struct {
     const size_t *count;
 } parts[] = {
     {attn_fused_implementations, &attn_fused_implementations_count},
+    {attn_fused_backward_implementations, &attn_fused_backward_implementations_count},
     {attn_composition_implementations, &attn_composition_implementations_count},
     {NULL, NULL},
 };

@@ -3,6 +3,7 @@
 
 #include "cpu/device.h"
 #include "cpu/fused_block.h"
+#include "cpu/fused_size.h"
 #include "cpu/tuning.h"
 #include "lib/carve.h"
 
@@ -20,18 +21,6 @@ static const fused_kind *kind_of(const attn_implementation *implementation) { re
 static const attn_kernels_real *kernels_of(const attn_implementation *implementation) {
     const attn_kernels *kernels = kind_of(implementation)->kernels;
     return implementation->dtype == ATTN_FLOAT32 ? &kernels->f32 : &kernels->f64;
-}
-
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
-static size_t element_of(const attn_layer_problem *problem) {
-    return problem->dtype == ATTN_FLOAT32 ? sizeof(float) : sizeof(double);
-}
-
-/* Elements rounded up to whole aligned vectors. */
-static size_t padded(size_t count, size_t element) {
-    size_t lanes = ATTN_WORKSPACE_ALIGNMENT / element;
-    return (count + lanes - 1) / lanes * lanes;
 }
 
 /* ---- Weights, prepared or as they come ------------------------------------------------------------ */
@@ -113,18 +102,6 @@ typedef struct schedule {
     size_t threads;
     bool split;
 } schedule;
-
-static size_t most(size_t a, size_t b) { return a > b ? a : b; }
-
-static size_t divide_up(size_t a, size_t b) { return a / b + (a % b != 0); }
-
-static size_t query_width(const attn_layer_problem *problem) {
-    return problem->score == ATTN_SCORE_BAHDANAU ? problem->score_width : problem->features;
-}
-
-static size_t chunk_rows(const attn_layer_problem *problem) {
-    return problem->score == ATTN_SCORE_BAHDANAU ? ATTN_CHUNK_ROWS_ADDITIVE : ATTN_CHUNK_ROWS;
-}
 
 /* How many blocks make reading the weights once for them cheap beside reading their rows of H. */
 static size_t blocks_worth_weights(const attn_layer_problem *problem) {
@@ -266,15 +243,6 @@ static void merge_chunks(const fused_run *run) {
     }
 }
 
-/* Reads of H and of weights: too few, and waking a thread costs more than it brings. */
-static bool worth_sharing(const attn_layer_problem *sizes) {
-    size_t reads = sizes->queries * query_width(sizes) * (sizes->query_features + sizes->units) +
-                   sizes->timesteps * sizes->features;
-    if (sizes->score == ATTN_SCORE_BAHDANAU)
-        reads += sizes->queries * sizes->timesteps * sizes->score_width * sizes->features / 16;
-    return sizes->batch >= ATTN_SERIAL_WORK / (reads + 1);
-}
-
 static void share(fused_run *run, attn_threads *threads, size_t units, attn_task task) {
     run->units = units;
     atomic_init(&run->next, 0);
@@ -325,6 +293,7 @@ static attn_status run_fused(const attn_implementation *implementation, attn_dev
                                          .query_stride = padded(query_width(planned), element),
                                          .context_stride = padded(planned->features, element)};
     run.operands.weights = weights_of(kernels, planned, call, run.workspace.packed);
+    if (call->kept) attn_kept_carve(sizes, call->kept, &run.operands.kept);
     if (run.schedule.split && worth_sharing(sizes)) {
         attn_fused_begin(&run.operands, 0, run.schedule.blocks, &run.workspace.rows);
         share(&run, device->threads, run.schedule.blocks * run.schedule.chunks, run_chunks);
@@ -358,7 +327,6 @@ static const char *yield(const attn_device *device, const attn_layer_problem *pr
 static const char *refuse(const attn_implementation *implementation, const attn_device *device,
                           const attn_layer_problem *problem, bool *hard) {
     const char *reason = attn_cpu_refuse_isa(device, kind_of(implementation)->isa);
-    if (!reason && problem->training) reason = "keeps nothing for a backward pass";
     *hard = reason != NULL;
     return reason ? reason : yield(device, problem);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/fused_block.h"
 
+#include "cpu/fused_size.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -16,8 +18,6 @@ static const void *at(const void *base, ptrdiff_t index, size_t element) {
 static void *at_mutable(void *base, ptrdiff_t index, size_t element) {
     return (char *)base + index * (ptrdiff_t)element;
 }
-
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 static block_place place_of(const attn_fused_operands *operands, size_t block) {
     size_t item = block / operands->blocks_per_item;
@@ -122,6 +122,14 @@ void attn_fused_begin(const attn_fused_operands *operands, size_t first, size_t 
 
 /* ---- Rows of H ----------------------------------------------------------------------------------- */
 
+/* Where the tanh of an item's only query are kept, from a step on. */
+static void *kept_tanh(const attn_fused_operands *operands, size_t item, ptrdiff_t step) {
+    const attn_layer_problem *sizes = &operands->call->sizes;
+    if (!operands->kept.tanh) return NULL;
+    ptrdiff_t row = (ptrdiff_t)(item * sizes->timesteps) + step;
+    return at_mutable(operands->kept.tanh, row * (ptrdiff_t)sizes->score_width, operands->element);
+}
+
 void attn_fused_chunk(const attn_fused_operands *operands, size_t block, size_t chunk, const void *query,
                       const attn_partial *result, void *additive_scratch) {
     const attn_layer_call *call = operands->call;
@@ -146,7 +154,7 @@ void attn_fused_chunk(const attn_fused_operands *operands, size_t block, size_t 
     if (call->sizes.score == ATTN_SCORE_BAHDANAU) {
         operands->kernels->additive_rows(&rows, query, operands->query_stride, place.queries,
                                          &operands->weights.additive, call->sizes.score_width, result, scores,
-                                         call->weights_row, additive_scratch);
+                                         call->weights_row, kept_tanh(operands, place.item, step), additive_scratch);
     } else {
         operands->kernels->dot_rows(&rows, query, operands->query_stride, place.queries, result, scores,
                                     call->weights_row);
@@ -216,6 +224,48 @@ static void write_output(const attn_fused_operands *operands, size_t first, size
     }
 }
 
+/* ---- Training ------------------------------------------------------------------------------------ */
+
+/* The rows of a group lie one after the other in what is kept. */
+static size_t kept_row(const attn_fused_operands *operands, block_place place) {
+    return place.item * operands->call->sizes.queries + place.query;
+}
+
+static void keep_rows(const attn_fused_operands *operands, size_t row, size_t rows, const attn_fused_rows *from) {
+    const attn_kept *kept = &operands->kept;
+    size_t element = operands->element, features = operands->call->sizes.features,
+           inner = features + operands->call->sizes.query_features;
+    memcpy(at_mutable(kept->maximum, (ptrdiff_t)row, element), from->result.maximum, rows * element);
+    memcpy(at_mutable(kept->sum, (ptrdiff_t)row, element), from->result.sum, rows * element);
+    for (size_t i = 0; i < rows; i++) {
+        memcpy(at_mutable(kept->context, (ptrdiff_t)((row + i) * kept->context_row), element),
+               at(from->joint, (ptrdiff_t)(i * inner), element), features * element);
+    }
+}
+
+/* The output, and a copy for the caller where one is asked for. */
+static void keep_output(const attn_fused_operands *operands, size_t first, size_t count, size_t rows,
+                        const void *joint) {
+    const attn_layer_call *call = operands->call;
+    const ptrdiff_t stride = (ptrdiff_t)operands->kept.output_row;
+    size_t element = operands->element, inner = call->sizes.features + call->sizes.query_features,
+           units = call->sizes.units;
+    char *to =
+        at_mutable(operands->kept.output, (ptrdiff_t)kept_row(operands, place_of(operands, first)) * stride, element);
+    operands->kernels->gemm(rows, units, inner, joint, (ptrdiff_t)inner, operands->weights.w_c.data,
+                            operands->weights.w_c.row, to, stride, 0, 1);
+    for (size_t block = first; call->output && block < first + count; block++) {
+        block_place place = place_of(operands, block);
+        for (size_t i = 0; i < place.queries; i++, to += stride * (ptrdiff_t)element) {
+            ptrdiff_t row =
+                (ptrdiff_t)place.item * call->output_batch + (ptrdiff_t)(place.query + i) * call->output_row;
+            memcpy(at_mutable(call->output, row, element), to, units * element);
+        }
+    }
+}
+
+/* ---- All of it ----------------------------------------------------------------------------------- */
+
 void attn_fused_end(const attn_fused_operands *operands, size_t first, size_t count, const attn_fused_rows *rows) {
     const attn_layer_call *call = operands->call;
     size_t element = operands->element, features = call->sizes.features;
@@ -232,5 +282,10 @@ void attn_fused_end(const attn_fused_operands *operands, size_t first, size_t co
         if (call->context) write_context(operands, place, here.joint);
         row += place.queries;
     }
-    if (call->output) write_output(operands, first, count, row, rows->joint);
+    if (call->kept) keep_rows(operands, kept_row(operands, place_of(operands, first)), row, rows);
+    if (operands->kept.output) {
+        keep_output(operands, first, count, row, rows->joint);
+    } else if (call->output) {
+        write_output(operands, first, count, row, rows->joint);
+    }
 }

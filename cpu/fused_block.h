@@ -6,6 +6,7 @@
 #ifndef ATTN_CPU_FUSED_BLOCK_H
 #define ATTN_CPU_FUSED_BLOCK_H
 
+#include "cpu/kept.h"
 #include "cpu/kernels.h"
 #include "lib/backend.h"
 
@@ -32,6 +33,7 @@ typedef struct attn_fused_operands {
     size_t blocks_per_item; /* at least 1 where there are queries */
     size_t query_width;     /* of what the scores take: D, or A for the additive score */
     size_t query_stride, context_stride;
+    attn_kept kept; /* in training */
 } attn_fused_operands;
 
 /* The rows of a group, one after the other. */

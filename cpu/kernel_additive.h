@@ -123,13 +123,31 @@ typedef struct NAMED(tanh_job) {
     const real *qw, *v; /* from the tile's first column on */
     real *sums;         /* the tile's slots */
     size_t next, end, row_bits, vectors;
+    real *kept[ADDITIVE_ROWS]; /* where the rows' tanh go, from the tile's first column on; NULL: nowhere */
+    size_t columns;            /* that they have from there on */
 } NAMED(tanh_job);
+
+/* A vector of a row's tanh, or of the columns that several rows share one for, to where the rows' are kept. */
+static ALWAYS_INLINE void NAMED(keep_tanh)(const NAMED(tanh_job) * job, size_t row, size_t column, vec t) {
+    size_t left = job->columns - column * VEC_LANES;
+    if (column < job->vectors) {
+        v_store_n(job->kept[row] + column * VEC_LANES, t, left < VEC_LANES ? left : VEC_LANES);
+        return;
+    }
+    real shared[VEC_LANES];
+    v_store(shared, t);
+    for (size_t i = 0; i < ROWS_SHARING; i++) {
+        real *to = job->kept[row * ROWS_SHARING + i] + column * VEC_LANES;
+        v_store_n(to, v_load_n(shared + i * 4, left), left);
+    }
+}
 
 static ALWAYS_INLINE void NAMED(tanh_step)(NAMED(tanh_job) * job) {
     size_t i = job->next++, column = i >> job->row_bits, row = i - (column << job->row_bits);
     real *sum = job->sums + (row + (column == job->vectors ? ADDITIVE_ROWS : 0)) * VEC_LANES;
     vec t = v_tanh(v_add(v_load(job->z + i * VEC_LANES), v_load(job->qw + column * VEC_LANES)));
     v_store(sum, v_fma(v_load(job->v + column * VEC_LANES), t, v_load(sum)));
+    if (job->kept[0]) NAMED(keep_tanh)(job, row, column, t);
 }
 
 static void NAMED(finish_job)(NAMED(tanh_job) * job) {
@@ -251,6 +269,7 @@ typedef struct NAMED(additive_work) {
     real *qw;        /* of one query, padded */
     real *sums;      /* of two blocks */
     real *z;         /* products: of one tile, of a panel's tiles, or of all */
+    real *tanh;      /* of one query's rows: kept for a backward pass; NULL: not */
     size_t depth;    /* of a piece of k */
     size_t ahead;    /* rows to fetch before each tile, for all of the next block in all of this one's panels */
     bool keep_all;   /* several queries share the products */
@@ -313,6 +332,20 @@ static real *NAMED(product_place)(const NAMED(additive_work) * work, const NAMED
     return work->z + place * VEC_LANES;
 }
 
+/* Where the tanh of a tile's rows are kept. A free place stands for the row that it repeats. */
+static void NAMED(place_kept)(const NAMED(additive_work) * work, const NAMED(additive_block) * block,
+                              const NAMED(panel) * panel, size_t tile, NAMED(tanh_job) * job) {
+    job->kept[0] = NULL;
+    if (!work->tanh) return;
+    job->columns = work->shape.width - panel->first * VEC_LANES;
+    for (size_t r = 0; r < ADDITIVE_ROWS; r++) {
+        size_t place = tile * ADDITIVE_ROWS + r, lane = place % VEC_LANES;
+        const NAMED(row_group) *group = &block->group[place / VEC_LANES < block->groups ? place / VEC_LANES : 0];
+        size_t step = group->step[place < block->count ? lane : 0];
+        job->kept[r] = work->tanh + step * work->shape.width + panel->first * VEC_LANES;
+    }
+}
+
 /* A tile of a panel: where its product lies, and how that becomes partial scores. */
 static void NAMED(start_job)(const NAMED(additive_work) * work, const NAMED(additive_block) * block,
                              const NAMED(panel) * panel, size_t tile, NAMED(tanh_job) * job) {
@@ -325,6 +358,7 @@ static void NAMED(start_job)(const NAMED(additive_work) * work, const NAMED(addi
     job->end = panel->vectors * rows + (panel->fours ? rows / ROWS_SHARING : 0);
     job->row_bits = rows == 8 ? 3 : 2;
     job->vectors = panel->vectors;
+    NAMED(place_kept)(work, block, panel, tile, job);
 }
 
 /* Before each tile, fetches some of the next block's rows into the second cache. It may go past the last row: a prefetch reads nothing. */
@@ -500,8 +534,9 @@ static void NAMED(additive_queries)(const NAMED(additive_work) * work, const rea
 
 static void NAMED(additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries,
                                  const attn_additive_weights *weights, size_t score_width, const attn_partial *partial,
-                                 void *scores, ptrdiff_t scores_stride, void *scratch) {
+                                 void *scores, ptrdiff_t scores_stride, void *tanh, void *scratch) {
     NAMED(additive_work) work = NAMED(additive_work_in)(rows->features, score_width, queries, weights, scratch);
+    work.tanh = tanh;
     NAMED(additive_query)
     query = {
         .rows = rows, .maximum = partial->maximum, .sum = partial->sum, .context = partial->context, .scores = scores};

@@ -8,41 +8,71 @@
 #undef BACKWARD_VECTORS
 #define BACKWARD_VECTORS 4 /* of columns at once: of v, dqw and dv */
 
-/* Scratch: weights and gradients of scores, (queries, SEGMENT_ROWS) each; dz, (SEGMENT_ROWS, width padded). */
-typedef struct NAMED(additive_backward_scratch_parts) {
-    real *weights, *grads, *dz;
-    ptrdiff_t dz_row;
-} NAMED(additive_backward_scratch_parts);
+/* Scratch: weights and gradients of scores, (queries, SEGMENT_ROWS) each; dz, and where nothing is kept h W2 and its tanh, each
+ * (SEGMENT_ROWS, row). */
+typedef struct NAMED(additive_parts) {
+    real *weights, *grads, *dz, *z, *t;
+    size_t row;
+} NAMED(additive_parts);
 
-static size_t NAMED(dz_columns)(size_t score_width) { return (score_width + VEC_LANES - 1) / VEC_LANES * VEC_LANES; }
+static size_t NAMED(dz_row)(size_t score_width) { return (score_width + VEC_LANES - 1) / VEC_LANES * VEC_LANES; }
 
 static size_t NAMED(additive_backward_scratch)(size_t score_width, size_t queries) {
-    return (2 * queries + NAMED(dz_columns)(score_width)) * SEGMENT_ROWS * sizeof(real);
+    return (2 * queries + 3 * NAMED(dz_row)(score_width)) * SEGMENT_ROWS * sizeof(real);
 }
 
-static NAMED(additive_backward_scratch_parts)
-    NAMED(additive_backward_parts)(size_t score_width, size_t queries, void *scratch) {
-    real *weights = scratch, *grads = weights + queries * SEGMENT_ROWS;
-    return (NAMED(additive_backward_scratch_parts)){weights, grads, grads + queries * SEGMENT_ROWS,
-                                                    (ptrdiff_t)NAMED(dz_columns)(score_width)};
+static NAMED(additive_parts) NAMED(additive_parts_in)(size_t score_width, size_t queries, void *scratch) {
+    NAMED(additive_parts) parts = {.weights = scratch, .row = NAMED(dz_row)(score_width)};
+    parts.grads = parts.weights + queries * SEGMENT_ROWS;
+    parts.dz = parts.grads + queries * SEGMENT_ROWS;
+    parts.z = parts.dz + parts.row * SEGMENT_ROWS;
+    parts.t = parts.z + parts.row * SEGMENT_ROWS;
+    return parts;
 }
 
-static const real *NAMED(tanh_at)(const attn_additive_backward *additive, size_t query, size_t step) {
-    return (const real *)additive->tanh + (ptrdiff_t)query * additive->tanh_query +
-           (ptrdiff_t)step * additive->tanh_time;
+/* The tanh of a segment for one query, row by row. */
+typedef struct NAMED(segment_tanh) {
+    const real *data;
+    ptrdiff_t row;
+} NAMED(segment_tanh);
+
+static void NAMED(product_again)(const attn_rows *segment, const attn_additive_backward *additive,
+                                 const NAMED(additive_parts) * parts) {
+    if (additive->tanh) return;
+    NAMED(gemm)
+    (segment->rows, additive->score_width, segment->features, segment->h, segment->h_time, additive->w2,
+     (ptrdiff_t)additive->score_width, parts->z, (ptrdiff_t)parts->row, 0, 0);
+}
+
+static NAMED(segment_tanh) NAMED(tanh_of)(const attn_additive_backward *additive, const attn_backward_queries *queries,
+                                          size_t query, size_t step, size_t rows, const NAMED(additive_parts) * parts) {
+    if (additive->tanh) {
+        const real *kept = additive->tanh;
+        return (NAMED(segment_tanh)){kept + (ptrdiff_t)step * additive->tanh_time, additive->tanh_time};
+    }
+    const real *qw = (const real *)queries->query + (ptrdiff_t)query * queries->query_stride;
+    const size_t width = additive->score_width;
+    for (size_t r = 0; r < rows; r++) {
+        const real *z = parts->z + r * parts->row;
+        real *t = parts->t + r * parts->row;
+        size_t k = 0;
+        for (; k + VEC_LANES <= width; k += VEC_LANES) v_store(t + k, v_tanh(v_add(v_load(z + k), v_load(qw + k))));
+        v_store_n(t + k, v_tanh(v_add(v_load_n(z + k, width - k), v_load_n(qw + k, width - k))), width - k);
+    }
+    return (NAMED(segment_tanh)){parts->t, (ptrdiff_t)parts->row};
 }
 
 /* e = v t for the rows of a segment. */
-static void NAMED(kept_scores)(const attn_additive_backward *additive, size_t query, size_t step, size_t rows,
-                               real *scores) {
-    const real *v = additive->v, *first = NAMED(tanh_at)(additive, query, step);
+static void NAMED(scores_of_tanh)(const attn_additive_backward *additive, NAMED(segment_tanh) tanh, size_t rows,
+                                  real *scores) {
+    const real *v = additive->v;
     const size_t width = additive->score_width;
     for (size_t r = 0; r < rows; r += VEC_LANES) {
         size_t count = rows - r < VEC_LANES ? rows - r : VEC_LANES;
         vec sums[VEC_LANES];
         for (size_t i = 0; i < VEC_LANES; i++) sums[i] = v_zero();
         for (size_t i = 0; i < count; i++) {
-            const real *t = first + (ptrdiff_t)(r + i) * additive->tanh_time;
+            const real *t = tanh.data + (ptrdiff_t)(r + i) * tanh.row;
             vec sum = v_zero();
             size_t k = 0;
             for (; k + VEC_LANES <= width; k += VEC_LANES) sum = v_fma(v_load(v + k), v_load(t + k), sum);
@@ -53,17 +83,17 @@ static void NAMED(kept_scores)(const attn_additive_backward *additive, size_t qu
 }
 
 /* `vectors` vectors of columns from `column` on, the last one of `tail` lanes: dz of the segment's rows, or += dz; its sums to dqw and dv. */
-static ALWAYS_INLINE void NAMED(dz_columns_of)(const attn_additive_backward *additive, const real *t, const real *ds,
-                                               size_t rows, real *dz, ptrdiff_t dz_row, real *grad_qw, real *grad_v,
-                                               size_t vectors, size_t tail, bool add) {
+static ALWAYS_INLINE void NAMED(dz_columns)(const real *weight, NAMED(segment_tanh) tanh, const real *ds, size_t rows,
+                                            real *dz, ptrdiff_t dz_row, real *grad_qw, real *grad_v, size_t vectors,
+                                            size_t tail, bool add) {
     const size_t last = vectors - 1;
-    const real *column = additive->v;
+    const real *t = tanh.data;
     vec v[BACKWARD_VECTORS], sum[BACKWARD_VECTORS], sum_v[BACKWARD_VECTORS];
     UNROLL for (size_t j = 0; j < vectors; j++) {
-        v[j] = j == last ? v_load_n(column + j * VEC_LANES, tail) : v_load(column + j * VEC_LANES);
+        v[j] = j == last ? v_load_n(weight + j * VEC_LANES, tail) : v_load(weight + j * VEC_LANES);
         sum[j] = sum_v[j] = v_zero();
     }
-    for (size_t r = 0; r < rows; r++, t += additive->tanh_time, dz += dz_row) {
+    for (size_t r = 0; r < rows; r++, t += tanh.row, dz += dz_row) {
         vec s = v_set1(ds[r]);
         UNROLL for (size_t j = 0; j < vectors; j++) {
             vec x = j == last ? v_load_n(t + j * VEC_LANES, tail) : v_load(t + j * VEC_LANES);
@@ -82,10 +112,10 @@ static ALWAYS_INLINE void NAMED(dz_columns_of)(const attn_additive_backward *add
 }
 
 static void NAMED(segment_dz)(const attn_additive_backward *additive, const attn_backward_queries *queries,
-                              size_t query, size_t step, size_t rows, const real *ds, real *dz, ptrdiff_t dz_row) {
-    const real *t = NAMED(tanh_at)(additive, query, step);
+                              size_t query, NAMED(segment_tanh) tanh, size_t rows, const real *ds, real *dz,
+                              ptrdiff_t dz_row) {
+    const real *v = additive->v;
     real *grad_qw = (real *)queries->grad_query + (ptrdiff_t)query * queries->grad_query_stride;
-    attn_additive_backward from = *additive;
     real *grad_v = additive->grad_v;
     const bool add = query > 0;
     for (size_t left = additive->score_width; left > 0;) {
@@ -93,7 +123,7 @@ static void NAMED(segment_dz)(const attn_additive_backward *additive, const attn
         size_t vectors = (columns + VEC_LANES - 1) / VEC_LANES, tail = columns - (vectors - 1) * VEC_LANES;
 #define VECTORS(n)                                                                                                     \
     case n:                                                                                                            \
-        NAMED(dz_columns_of)(&from, t, ds, rows, dz, dz_row, grad_qw, grad_v, n, tail, add);                           \
+        NAMED(dz_columns)(v, tanh, ds, rows, dz, dz_row, grad_qw, grad_v, n, tail, add);                               \
         break
         switch (vectors) {
             VECTORS(1);
@@ -102,53 +132,63 @@ static void NAMED(segment_dz)(const attn_additive_backward *additive, const attn
             VECTORS(4);
         }
 #undef VECTORS
-        from.v = (const real *)from.v + columns;
-        t += columns;
-        dz += columns;
-        grad_qw += columns;
-        grad_v += columns;
+        v += columns, tanh.data += columns, dz += columns, grad_qw += columns, grad_v += columns;
         left -= columns;
     }
 }
 
 static void NAMED(additive_delta)(const attn_rows *rows, const attn_backward_queries *queries,
                                   const attn_additive_backward *additive, void *delta, void *scratch) {
-    real *scores = scratch;
+    const NAMED(additive_parts) parts = NAMED(additive_parts_in)(additive->score_width, queries->queries, scratch);
     for (size_t step = 0, n; (n = NAMED(next_segment)(rows, queries->queries, &step)) > 0; step += n) {
         attn_rows segment = NAMED(segment_of)(rows, step, n);
+        NAMED(product_again)(&segment, additive, &parts);
         for (size_t i = 0; i < queries->queries; i++) {
-            NAMED(kept_scores)(additive, i, step, n, scores);
-            NAMED(segment_weights)(&segment, queries, i, scores);
-            NAMED(add_delta)(&segment, queries, i, step, scores, (real *)delta + i);
+            NAMED(scores_of_tanh)
+            (additive, NAMED(tanh_of)(additive, queries, i, step, n, &parts), n, parts.weights);
+            NAMED(segment_weights)(&segment, queries, i, parts.weights);
+            NAMED(add_delta)(&segment, queries, i, step, parts.weights, (real *)delta + i);
         }
     }
+}
+
+/* Of one query: weights and gradients of the scores, and what the segment gives to dz, dqw and dv. */
+static void NAMED(segment_query)(const attn_rows *segment, const attn_backward_queries *queries,
+                                 const attn_additive_backward *additive, size_t query, size_t step,
+                                 const NAMED(additive_parts) * parts) {
+    const size_t n = segment->rows;
+    real *p = parts->weights + query * SEGMENT_ROWS, *ds = parts->grads + query * SEGMENT_ROWS;
+    NAMED(segment_tanh) tanh = NAMED(tanh_of)(additive, queries, query, step, n, parts);
+    NAMED(scores_of_tanh)(additive, tanh, n, p);
+    NAMED(segment_weights)(segment, queries, query, p);
+    NAMED(segment_gradients)(segment, queries, query, step, p, ds, ds);
+    NAMED(segment_dz)(additive, queries, query, tanh, n, ds, parts->dz, (ptrdiff_t)parts->row);
 }
 
 static void NAMED(additive_backward)(const attn_rows *rows, const attn_backward_queries *queries,
                                      const attn_additive_backward *additive, void *grad_h, ptrdiff_t grad_h_time,
                                      int accumulate, void *scratch) {
     const size_t count = queries->queries, features = rows->features, width = additive->score_width;
-    NAMED(additive_backward_scratch_parts) parts = NAMED(additive_backward_parts)(width, count, scratch);
+    const NAMED(additive_parts) parts = NAMED(additive_parts_in)(width, count, scratch);
+    const ptrdiff_t dz_row = (ptrdiff_t)parts.row;
     for (size_t step = 0, n; (n = NAMED(next_segment)(rows, count, &step)) > 0; step += n) {
         attn_rows segment = NAMED(segment_of)(rows, step, n);
-        real *to = (real *)grad_h + (ptrdiff_t)step * grad_h_time;
         NAMED(gemm_nt)
         (count, n, features, queries->grad_context, queries->grad_context_stride, segment.h, rows->h_time, parts.grads,
          SEGMENT_ROWS);
-        for (size_t i = 0; i < count; i++) {
-            real *p = parts.weights + i * SEGMENT_ROWS, *ds = parts.grads + i * SEGMENT_ROWS;
-            NAMED(kept_scores)(additive, i, step, n, p);
-            NAMED(segment_weights)(&segment, queries, i, p);
-            NAMED(segment_gradients)(&segment, queries, i, step, p, ds, ds);
-            NAMED(segment_dz)(additive, queries, i, step, n, ds, parts.dz, parts.dz_row);
+        NAMED(product_again)(&segment, additive, &parts);
+        for (size_t i = 0; i < count; i++) NAMED(segment_query)(&segment, queries, additive, i, step, &parts);
+        if (grad_h) {
+            real *to = (real *)grad_h + (ptrdiff_t)step * grad_h_time;
+            NAMED(gemm_tn)
+            (n, features, count, parts.weights, SEGMENT_ROWS, queries->grad_context, queries->grad_context_stride, to,
+             grad_h_time, accumulate);
+            NAMED(gemm)
+            (n, features, width, parts.dz, dz_row, additive->w2_transposed, (ptrdiff_t)features, to, grad_h_time, 1, 0);
         }
-        NAMED(gemm_tn)
-        (n, features, count, parts.weights, SEGMENT_ROWS, queries->grad_context, queries->grad_context_stride, to,
-         grad_h_time, accumulate);
-        NAMED(gemm)
-        (n, features, width, parts.dz, parts.dz_row, additive->w2_transposed, (ptrdiff_t)features, to, grad_h_time, 1,
-         0);
-        NAMED(gemm_tn)
-        (features, width, n, segment.h, rows->h_time, parts.dz, parts.dz_row, additive->grad_w2, (ptrdiff_t)width, 1);
+        if (additive->grad_w2) {
+            NAMED(gemm_tn)
+            (features, width, n, segment.h, rows->h_time, parts.dz, dz_row, additive->grad_w2, (ptrdiff_t)width, 1);
+        }
     }
 }

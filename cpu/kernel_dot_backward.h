@@ -126,9 +126,11 @@ static void NAMED(dot_backward_from)(const attn_rows *rows, size_t step, const a
             NAMED(segment_gradients)(&segment, queries, i, step, p, da, e);
             memcpy(da, p, n * sizeof(real));
         }
-        NAMED(gemm_tn)
-        (n, features, 2 * count, scores, SEGMENT_ROWS, both, width, grad_h + (ptrdiff_t)step * grad_h_time, grad_h_time,
-         accumulate);
+        if (grad_h) {
+            NAMED(gemm_tn)
+            (n, features, 2 * count, scores, SEGMENT_ROWS, both, width, grad_h + (ptrdiff_t)step * grad_h_time,
+             grad_h_time, accumulate);
+        }
         NAMED(gemm)
         (count, features, n, scores, SEGMENT_ROWS, segment.h, rows->h_time, queries->grad_query,
          queries->grad_query_stride, 1, 0);

@@ -1,4 +1,4 @@
-/* What a composition does between its matrix products. A template, see vec_names.h. */
+/* What stands between the matrix products of a composition, and of a backward pass. A template, see vec_names.h. */
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* A row without any score above -inf is shifted by 0: exp(-inf) is 0, and a NaN, which no maximum shows, still
@@ -53,4 +53,32 @@ static void NAMED(tanh_row)(const void *from, void *to, size_t n) {
     size_t i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) v_store(y + i, v_tanh(v_load(x + i)));
     v_store_n(y + i, v_tanh(v_load_n(x + i, n - i)), n - i);
+}
+
+/* to = grad (1 - y^2), y being a tanh. */
+static void NAMED(tanh_gradient_row)(const void *y, const void *grad, void *to, size_t n) {
+    const real *from = y, *factor = grad;
+    real *result = to;
+    for (size_t i = 0; i < n; i += VEC_LANES) {
+        size_t count = n - i < VEC_LANES ? n - i : VEC_LANES;
+        vec a = v_load_n(from + i, count), g = v_load_n(factor + i, count);
+        v_store_n(result + i, v_mul(g, v_mul(v_sub(v_set1(1), a), v_add(v_set1(1), a))), count);
+    }
+}
+
+static void NAMED(add_to)(const void *from, void *to, size_t n) {
+    const real *x = from;
+    real *y = to;
+    size_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) v_store(y + i, v_add(v_load(y + i), v_load(x + i)));
+    v_store_n(y + i, v_add(v_load_n(y + i, n - i), v_load_n(x + i, n - i)), n - i);
+}
+
+static void NAMED(dot_less)(const void *a, const void *b, size_t n, const void *less, void *to) {
+    const real *x = a, *y = b;
+    vec sum = v_zero();
+    size_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) sum = v_fma(v_load(x + i), v_load(y + i), sum);
+    sum = v_fma(v_load_n(x + i, n - i), v_load_n(y + i, n - i), sum);
+    *(real *)to = v_sum(sum) - (less ? *(const real *)less : 0);
 }

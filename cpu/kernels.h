@@ -38,7 +38,7 @@ typedef struct attn_additive_weights {
 /* The queries of a block in the backward pass; every row aligned to its element only. */
 typedef struct attn_backward_queries {
     size_t queries;
-    const void *query;         /* (queries, D): what the rows are multiplied with; not for the additive score */
+    const void *query;         /* (queries, D or A): as the scores take it */
     const void *grad_context;  /* (queries, D) */
     const void *maximum, *sum; /* of the softmax, as the forward pass kept them: one element a query */
     const void *delta;         /* sum of weight x gradient of the weight, less the gradient of the log-sum-exp */
@@ -49,11 +49,11 @@ typedef struct attn_backward_queries {
 
 /* What the additive score adds. */
 typedef struct attn_additive_backward {
-    const void *tanh; /* as the forward pass kept it: of the first row and first query */
-    ptrdiff_t tanh_query, tanh_time;
     size_t score_width;
-    const void *v, *w2_transposed; /* (A, D) */
-    void *grad_w2, *grad_v;        /* (D, A) and (A): added to */
+    const void *tanh; /* of the first row, as the forward pass of one query kept it; NULL: computed again, by query and w2 */
+    ptrdiff_t tanh_time;
+    const void *v, *w2, *w2_transposed; /* (A), (D, A), (A, D) */
+    void *grad_w2, *grad_v;             /* (D, A), NULL: not wanted, and (A): added to */
 } attn_additive_backward;
 
 typedef struct attn_kernels_real {
@@ -68,9 +68,11 @@ typedef struct attn_kernels_real {
      * scores (queries, scores_stride) where scores is not NULL (hidden rows: -inf). */
     void (*dot_rows)(const attn_rows *rows, const void *q, size_t q_stride, size_t queries, const attn_partial *partial, void *scores,
                      ptrdiff_t scores_stride);
-    /* The same for the additive score: qw (queries, qw_stride) = query W1; scratch: additive_scratch bytes. */
+    /* The same for the additive score: qw (queries, qw_stride) = query W1; scratch: additive_scratch bytes. Of one query the tanh of the
+     * attended rows go to tanh (rows, A) where that is not NULL. */
     void (*additive_rows)(const attn_rows *rows, const void *qw, size_t qw_stride, size_t queries, const attn_additive_weights *weights,
-                          size_t score_width, const attn_partial *partial, void *scores, ptrdiff_t scores_stride, void *scratch);
+                          size_t score_width, const attn_partial *partial, void *scores, ptrdiff_t scores_stride, void *tanh,
+                          void *scratch);
     size_t (*packed_additive_size)(size_t features, size_t score_width, int with_w2); /* bytes */
     /* w2 NULL: v alone. */
     void (*pack_additive)(size_t features, size_t score_width, const void *w2, const void *v, void *packed);
@@ -81,8 +83,8 @@ typedef struct attn_kernels_real {
     void (*finish)(const attn_partial *partial, size_t queries, size_t features, void *context, ptrdiff_t context_row, void *lse);
     /* scores -> exp(score - maximum) / sum in place, n of them; 0 where nothing was attended. */
     void (*weights)(void *scores, size_t n, const void *maximum, const void *sum);
-    /* The backward pass of some rows. grad_h (rows, D) of the rows that some query attends: written, or added to; the others are
-     * not touched. Scratch: dot_backward_scratch or additive_backward_scratch bytes. */
+    /* The backward pass of some rows. grad_h (rows, D; NULL: not wanted) of the rows that some query attends: written, or added to; the
+     * others are not touched. Scratch: dot_backward_scratch or additive_backward_scratch bytes. */
     void (*dot_backward)(const attn_rows *rows, const attn_backward_queries *queries, void *grad_h, ptrdiff_t grad_h_time, int accumulate,
                          void *scratch);
     void (*additive_backward)(const attn_rows *rows, const attn_backward_queries *queries, const attn_additive_backward *additive, void *grad_h,
@@ -100,6 +102,10 @@ typedef struct attn_kernels_real {
     void (*tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v, void *scores, int accumulate);
     /* to[i] = tanh(from[i]); to may be from. */
     void (*tanh_row)(const void *from, void *to, size_t n);
+    /* For backward passes. to = grad (1 - y^2), y = tanh; to += from; *to = a b - *less (NULL: 0). */
+    void (*tanh_gradient_row)(const void *y, const void *grad, void *to, size_t n);
+    void (*add_to)(const void *from, void *to, size_t n);
+    void (*dot_less)(const void *a, const void *b, size_t n, const void *less, void *to);
 } attn_kernels_real;
 
 typedef struct attn_kernels {

@@ -37,5 +37,8 @@
         .softmax_row = softmax_row_##suffix,                    \
         .tanh_scores = tanh_scores_##suffix,                    \
         .tanh_row = tanh_row_##suffix,                          \
+        .tanh_gradient_row = tanh_gradient_row_##suffix,        \
+        .add_to = add_to_##suffix,                              \
+        .dot_less = dot_less_##suffix,                          \
     }
 /* clang-format on */

@@ -19,6 +19,12 @@
 /* Query rows that share their matrix products, at most. */
 #define ATTN_GROUP_ROWS ((size_t)32)
 
+/* Fixed. Query rows of a pass of the backward pass, which holds what it knows of them: items are taken so many at a time. */
+#define ATTN_BACKWARD_ROWS ((size_t)1024)
+
+/* Fixed. Groups of rows that each add up their own gradient of W2, at most. */
+#define ATTN_BACKWARD_GROUPS ((size_t)32)
+
 /* Tasks a thread should find, so that threads finish together. */
 #define ATTN_TASKS_PER_THREAD ((size_t)4)
 
