@@ -3,6 +3,8 @@
 
 #include "examples/nn/random.h"
 
+#include <string.h>
+
 #define REAL_BITS 32
 #define SUFFIX f32
 #include "cpu/vec.h"
@@ -76,15 +78,21 @@ static void lstm_backward(size_t units, const float *gates, const float *cell_be
                        grad_gates + j, grad_bias + j);
 }
 
+enum { WORDS = 64 };
+
+/* In two loops that compilers vectorise. The factor is 0 or scale: a choice among values, where a branch would be guessed wrong
+ * half the time. */
 static void dropout(size_t count, uint64_t key, uint32_t below, float scale, const float *restrict in,
                     float *restrict out) {
-    const size_t pairs = count / 2;
-    for (size_t k = 0; k < pairs; k++) {
-        const uint64_t word = nn_mix(key + NN_GOLDEN * k);
-        out[2 * k] = (uint32_t)word >= below ? in[2 * k] * scale : 0;
-        out[2 * k + 1] = (uint32_t)(word >> 32) >= below ? in[2 * k + 1] * scale : 0;
+    for (size_t first = 0; first < count; first += 2 * WORDS, key += NN_GOLDEN * WORDS) {
+        uint64_t words[WORDS];
+        for (size_t k = 0; k < WORDS; k++) words[k] = nn_mix(key + NN_GOLDEN * k);
+        uint32_t
+            halves[2 * WORDS]; /* the lower one first: the machine is little-endian, as the library's files need it */
+        memcpy(halves, words, sizeof halves);
+        const size_t n = count - first < 2 * WORDS ? count - first : 2 * WORDS;
+        for (size_t j = 0; j < n; j++) out[first + j] = in[first + j] * (halves[j] >= below ? scale : 0);
     }
-    if (count % 2) out[count - 1] = (uint32_t)nn_mix(key + NN_GOLDEN * pairs) >= below ? in[count - 1] * scale : 0;
 }
 
 #if defined(ATTN_ISA_AVX512)

@@ -96,6 +96,11 @@ static void take_gradient(const nn_layer *layer, const memory *m, size_t items, 
     }
 }
 
+/* What the next step back reads has long left the caches; it comes while a product is computed. */
+static void fetch(const float *p, size_t count) {
+    for (size_t i = 0; i < count; i += 16) __builtin_prefetch(p + i);
+}
+
 static void backward(const nn_layer *layer, nn_pass *pass, const float *in, const float *out, const float *grad_out,
                      float *grad_in, void *kept) {
     (void)in, (void)out;
@@ -114,6 +119,10 @@ static void backward(const nn_layer *layer, nn_pass *pass, const float *in, cons
             pass->cells->lstm_backward(m.units, m.activations + t * gates + i * m.gates, m.cells + t * cells + row,
                                        m.cells + (t + 1) * cells + row, m.grad_hidden + row, m.grad_cell + row,
                                        grad + i * m.gates, bias);
+        }
+        if (t > 0) {
+            fetch(m.activations + (t - 1) * gates, gates);
+            fetch(m.cells + (t - 1) * cells, cells);
         }
         if (grad_in || t > 0) multiply(items, m.across, m.gates, grad, layer->transposed, m.grad_inputs);
         for (size_t i = 0; grad_in && i < items; i++)
