@@ -7,12 +7,10 @@
 #include "bench/program.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,19 +25,15 @@ typedef struct session {
 
 static char *place(const session *s, const char *name) { return text("%s/%s", s->wanted->out, name); }
 
-/* Makes the folder, and keeps other processes off it until this one ends. */
-static void take_folder(const char *path) {
+static void make_folder(const char *path) {
     if (mkdir(path, 0777) && errno != EEXIST) fail("can't make the folder %s: %s", path, strerror(errno));
-    const int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0) fail("can't open the folder %s: %s", path, strerror(errno));
-    if (flock(folder, LOCK_EX | LOCK_NB)) fail("another process is training in %s", path);
 }
 
 typedef void (*print_function)(FILE *file, const session *s, const records *all);
 
 /* Writes a whole file beside its place and puts it there. */
 static void put_file(const session *s, const char *name, print_function print, const records *all) {
-    char *const path = place(s, name), *const beside = text("%s~", path);
+    char *const path = place(s, name), *const beside = text("%s.%ld~", path, (long)getpid());
     FILE *const file = fopen(beside, "w");
     if (!file) fail("can't write %s: %s", beside, strerror(errno));
     print(file, s, all);
@@ -130,14 +124,13 @@ static void told(void *user, const records *so_far) {
 
 /* All rows under one seed, then under the next: a table that is not finished has the same runs of each row. */
 static void train(session *s) {
-    records finished = {0};
     for (size_t i = 0; i < s->wanted->runs; i++)
         for (int row = 0; row < ROWS; row++) {
             if (!s->wanted->row[row]) continue;
             const run r = run_of(s, row, i);
-            run_train(&r, &s->reviews, s->wanted->epochs, &finished, told, s);
+            if (!run_train(&r, &s->reviews, s->wanted->epochs, told, s))
+                printf("%-8s seed %" PRIu64 "  left to the process that trains it\n", rows[row].name, r.seed);
         }
-    records_free(&finished);
 }
 
 static corpus read_reviews(const imdb_options *wanted) {
@@ -157,7 +150,7 @@ int main(int argc, char **argv) {
     how.threads = wanted.threads;
     if (attn_context_create(&how, &s.context)) fail("%s", attn_last_error_message());
     records_read(&s.keras, wanted.keras);
-    take_folder(wanted.out);
+    make_folder(wanted.out);
     if (!wanted.report || wanted.data) s.reviews = read_reviews(&wanted);
     if (!wanted.report) train(&s);
     report(&s);

@@ -13,6 +13,7 @@ static const char help[] =
     "\n"
     "Learns the sentiment of IMDB reviews with and without attention, and with attention that is given each review's\n"
     "valid range; tests after each epoch. May be stopped at any time: the same command goes on where it was.\n"
+    "Several processes may share the runs of a folder, each with some of the threads.\n"
     "\n"
     "  --data PATH       the Large Movie Review Dataset, aclImdb_v1.tar.gz from\n"
     "                    https://ai.stanford.edu/~amaas/data/sentiment/, or unpacked; default: " SOURCE_VARIABLE "\n"

@@ -24,10 +24,6 @@ void records_free(records *all) {
     *all = (records){0};
 }
 
-void records_join(records *all, const records *more) {
-    for (size_t i = 0; i < more->count; i++) records_add(all, more->at[i]);
-}
-
 /* A number that may be absent: the seconds of a test, which Keras's runs do not tell. */
 static double number(const json_t *object, const char *key) { return json_number_value(json_object_get(object, key)); }
 

@@ -29,7 +29,4 @@ void records_read(records *all, const char *path);
 /* The records of one run as text, in new memory. */
 char *records_text(const records *all);
 
-/* Adds all records of another list. */
-void records_join(records *all, const records *more);
-
 #endif

@@ -4,6 +4,8 @@
 #include "bench/program.h"
 #include "examples/experiment/epoch.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -154,12 +156,28 @@ static void train_epoch(training *t) {
     progress(NULL);
 }
 
-void run_train(const run *r, const corpus *c, size_t epochs, records *all, run_progress told, void *user) {
+/* Takes the run for this process, until the descriptor is closed; -1 when another process has it. Each run is a byte of a file. */
+static int take_run(const run *r) {
+    char *const path = text("%s/lock", r->folder);
+    const int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (lock < 0) fail("can't open %s: %s", path, strerror(errno));
+    struct flock byte = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    byte.l_start = (off_t)(r->seed * ROWS + (uint64_t)r->row);
+    release(path);
+    if (fcntl(lock, F_OFD_SETLK, &byte) == 0) return lock;
+    close(lock);
+    return -1;
+}
+
+bool run_train(const run *r, const corpus *c, size_t epochs, run_progress told, void *user) {
+    const int lock = take_run(r);
+    if (lock < 0) return false;
     training t = begin(r, c);
     while (t.history.count < epochs) {
         train_epoch(&t);
         told(user, &t.history);
     }
-    records_join(all, &t.history);
     end(&t);
+    close(lock);
+    return true;
 }
