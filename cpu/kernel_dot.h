@@ -171,20 +171,25 @@ static ALWAYS_INLINE void NAMED(add_row)(vec *c, const real *row, real weight, s
     c[full] = v_fma(w, v_load_n(row + full * VEC_LANES, tail), c[full]);
 }
 
-/* The scores of the group that begins at h; with `weights`, those of the group before it, c += its rows on the way. */
-static ALWAYS_INLINE vec NAMED(pipeline_step)(const real *h, ptrdiff_t stride, const real *weights, const vec *q,
-                                              vec *c, size_t full, size_t tail) {
+/* The scores of the group of `count` rows that begins at h; with `weights`, those of the whole group before it, c += its rows on
+ * the way. Lanes from count on repeat the last row. */
+static ALWAYS_INLINE vec NAMED(pipeline_step)(const real *h, ptrdiff_t stride, size_t count, const real *weights,
+                                              const vec *q, vec *c, size_t full, size_t tail) {
     const real *before = weights ? h - VEC_LANES * stride : h;
     vec folded[VEC_LANES / V_FOLD];
     ROLLED for (size_t r = 0; r < VEC_LANES; r += V_FOLD) {
         vec score[V_FOLD];
         UNROLL for (size_t i = 0; i < V_FOLD; i++) {
-            const real *ahead = h + PREFETCH_ROWS * stride;
-            UNROLL for (size_t j = 0; j <= full; j++) __builtin_prefetch(ahead + j * VEC_LANES);
-            score[i] = v_mul(v_load_n(h + full * VEC_LANES, tail), q[full]);
-            UNROLL for (size_t j = 0; j < full; j++) score[i] = v_fma(v_load(h + j * VEC_LANES), q[j], score[i]);
+            if (r < count) {
+                const real *ahead = h + PREFETCH_ROWS * stride;
+                UNROLL for (size_t j = 0; j <= full; j++) __builtin_prefetch(ahead + j * VEC_LANES);
+                score[i] = v_mul(v_load_n(h + full * VEC_LANES, tail), q[full]);
+                UNROLL for (size_t j = 0; j < full; j++) score[i] = v_fma(v_load(h + j * VEC_LANES), q[j], score[i]);
+            } else {
+                score[i] = v_zero();
+            }
             if (weights) NAMED(add_row)(c, before, weights[r + i], full, tail);
-            h += stride;
+            if (count == VEC_LANES || r + i + 1 < count) h += stride;
             before += stride;
             HIDE(h);
             HIDE(before);
@@ -194,9 +199,20 @@ static ALWAYS_INLINE vec NAMED(pipeline_step)(const real *h, ptrdiff_t stride, c
     return v_join(folded);
 }
 
-/* Whole groups; answers how many rows they were. */
-static ALWAYS_INLINE size_t NAMED(dot_pipeline)(const attn_rows *rows, const real *query, real *maximum, real *sum,
-                                                real *context, real *scores, size_t full, size_t tail) {
+/* The weights of the rows with these scores; sums and context come down when the maximum goes up. */
+static ALWAYS_INLINE vec NAMED(pipeline_weights)(vec e, vec *top, vec *sums, real *sum, vec *c, size_t full) {
+    if (__builtin_expect(v_any_gt(e, *top), 0)) {
+        vec raised = v_set1(v_max_lanes(v_max(e, v_set1(-(real)INFINITY)))), factor = v_exp(v_sub(*top, raised));
+        UNROLL for (size_t j = 0; j <= full; j++) c[j] = v_mul(c[j], factor);
+        *sums = v_mul(*sums, factor);
+        *sum *= NAMED(first_lane)(factor);
+        *top = raised;
+    }
+    return v_exp(v_sub(e, *top));
+}
+
+static ALWAYS_INLINE void NAMED(dot_pipeline)(const attn_rows *rows, const real *query, real *maximum, real *sum,
+                                              real *context, real *scores, size_t full, size_t tail) {
     const ptrdiff_t stride = rows->h_time;
     const real *h = rows->h;
     real weights[VEC_LANES] __attribute__((aligned(64)));
@@ -207,26 +223,30 @@ static ALWAYS_INLINE size_t NAMED(dot_pipeline)(const attn_rows *rows, const rea
     }
     size_t done = 0;
     for (; done + VEC_LANES <= rows->rows; done += VEC_LANES, h += VEC_LANES * stride) {
-        vec e = done ? NAMED(pipeline_step)(h, stride, weights, q, c, full, tail)
-                     : NAMED(pipeline_step)(h, stride, NULL, q, c, full, tail);
+        vec e = done ? NAMED(pipeline_step)(h, stride, VEC_LANES, weights, q, c, full, tail)
+                     : NAMED(pipeline_step)(h, stride, VEC_LANES, NULL, q, c, full, tail);
         if (scores) v_store(scores + done, e);
-        if (__builtin_expect(v_any_gt(e, top), 0)) {
-            vec raised = v_set1(v_max_lanes(v_max(e, v_set1(-(real)INFINITY)))), factor = v_exp(v_sub(top, raised));
-            UNROLL for (size_t j = 0; j <= full; j++) c[j] = v_mul(c[j], factor);
-            sums = v_mul(sums, factor);
-            *sum *= NAMED(first_lane)(factor);
-            top = raised;
-        }
-        vec w = v_exp(v_sub(e, top));
+        vec w = NAMED(pipeline_weights)(e, &top, &sums, sum, c, full);
         sums = v_add(sums, w);
         v_store(weights, w);
     }
-    for (size_t i = 0; done && i < VEC_LANES; i++)
-        NAMED(add_row)(c, h + ((ptrdiff_t)i - VEC_LANES) * stride, weights[i], full, tail);
+    size_t last = done ? VEC_LANES : 0; /* rows whose weights wait */
+    h -= VEC_LANES * stride;
+    if (done < rows->rows) {
+        const size_t rest = rows->rows - done;
+        h += VEC_LANES * stride;
+        vec e = NAMED(pipeline_step)(h, stride, rest, last ? weights : NULL, q, c, full, tail);
+        e = v_keep_n(e, rest, v_set1(-(real)INFINITY));
+        if (scores) v_store_n(scores + done, e, rest);
+        vec w = v_keep_n(NAMED(pipeline_weights)(e, &top, &sums, sum, c, full), rest, v_zero());
+        sums = v_add(sums, w);
+        v_store(weights, w);
+        last = rest;
+    }
+    for (size_t i = 0; i < last; i++, h += stride) NAMED(add_row)(c, h, weights[i], full, tail);
     UNROLL for (size_t j = 0; j <= full; j++) v_store(context + j * VEC_LANES, c[j]);
     *sum += v_sum(sums);
     *maximum = NAMED(first_lane)(top);
-    return done;
 }
 
 /* ---- Any number of queries, rows of any width ------------------------------------------------------ */
@@ -237,7 +257,8 @@ static ALWAYS_INLINE void NAMED(dot_rows_sized)(const attn_rows *rows, const rea
     NAMED(row_group) group;
     size_t step = 0;
     if (pipelined && queries == 1 && !rows->mask) {
-        step = NAMED(dot_pipeline)(rows, q, partial->maximum, partial->sum, partial->context, scores, full, tail);
+        NAMED(dot_pipeline)(rows, q, partial->maximum, partial->sum, partial->context, scores, full, tail);
+        return;
     }
     while (step < rows->rows) {
         NAMED(next_group)(rows, queries, &step, &group);

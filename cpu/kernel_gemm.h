@@ -168,41 +168,44 @@ static void NAMED(gemm_tn)(size_t m, size_t n, size_t k, const void *a, ptrdiff_
     NAMED(gemm_by)(NAMED(gemm_tn_shapes), g, m, n, false);
 }
 
-/* The tile's elements fill groups of VEC_LANES sums, row after row. */
+/* A tile's elements fill groups of VEC_LANES sums, row after row. */
 #undef GEMM_NT_SUMS
 #define GEMM_NT_SUMS (VEC_LANES < 8 ? 8 : VEC_LANES)
 
-static ALWAYS_INLINE void NAMED(gemm_nt_tile)(size_t rows, size_t columns, size_t k, const real *a, ptrdiff_t lda,
-                                              const real *const *b, real *c, ptrdiff_t ldc, size_t kept) {
-    vec sum[GEMM_NT_SUMS];
-    UNROLL for (size_t i = 0; i < rows * columns; i++) sum[i] = v_zero();
-    for (size_t done = 0; done < k; done += VEC_LANES) {
-        size_t n = k - done;
-        if (n > VEC_LANES) n = VEC_LANES;
-        vec x[GEMM_NT_SUMS];
-        UNROLL for (size_t r = 0; r < rows; r++) x[r] = v_load_n(a + (ptrdiff_t)r * lda + done, n);
-        UNROLL for (size_t j = 0; j < columns; j++) {
-            vec y = v_load_n(b[j] + done, n);
-            UNROLL for (size_t r = 0; r < rows; r++) sum[r * columns + j] = v_fma(x[r], y, sum[r * columns + j]);
-        }
-    }
-    real element[GEMM_NT_SUMS];
-    UNROLL for (size_t i = 0; i < rows * columns; i += VEC_LANES) v_store(element + i, v_sum_each(sum + i));
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t j = 0; j < kept; j++) c[(ptrdiff_t)r * ldc + (ptrdiff_t)j] = element[r * columns + j];
+/* Columns from `kept` on are not read and count as zeros. */
+static ALWAYS_INLINE void NAMED(gemm_nt_step)(size_t rows, size_t columns, size_t kept, const real *a, ptrdiff_t lda,
+                                              const real *b, ptrdiff_t ldb, size_t n, vec *sum) {
+    vec x[GEMM_NT_SUMS];
+    UNROLL for (size_t r = 0; r < rows; r++) x[r] = v_load_n(a + (ptrdiff_t)r * lda, n);
+    UNROLL for (size_t j = 0; j < columns; j++) {
+        vec y = v_load_n(b + (ptrdiff_t)j * ldb, j < kept ? n : 0);
+        UNROLL for (size_t r = 0; r < rows; r++) sum[r * columns + j] = v_fma(x[r], y, sum[r * columns + j]);
     }
 }
 
-/* Columns past the end repeat the last one and are dropped. */
+static ALWAYS_INLINE void NAMED(gemm_nt_tile)(size_t rows, size_t columns, size_t kept, size_t k, const real *a,
+                                              ptrdiff_t lda, const real *b, ptrdiff_t ldb, real *c, ptrdiff_t ldc) {
+    vec sum[GEMM_NT_SUMS];
+    UNROLL for (size_t i = 0; i < rows * columns; i++) sum[i] = v_zero();
+    size_t done = 0;
+    for (; done + VEC_LANES <= k; done += VEC_LANES)
+        NAMED(gemm_nt_step)(rows, columns, kept, a + done, lda, b + done, ldb, VEC_LANES, sum);
+    if (done < k) NAMED(gemm_nt_step)(rows, columns, kept, a + done, lda, b + done, ldb, k - done, sum);
+    real element[GEMM_NT_SUMS];
+    UNROLL for (size_t i = 0; i < rows * columns; i += VEC_LANES) v_store(element + i, v_sum_each(sum + i));
+    UNROLL for (size_t r = 0; r < rows; r++) memcpy(c + (ptrdiff_t)r * ldc, element + r * columns, kept * sizeof(real));
+}
+
+/* The last tile is moved back over columns that are done already, which get the same bits again. */
 #undef GEMM_NT_PANELS
 #define GEMM_NT_PANELS(rows)                                                                                           \
     static void NAMED(gemm_nt_##rows)(size_t n, size_t k, const real *a, ptrdiff_t lda, const real *b, ptrdiff_t ldb,  \
                                       real *c, ptrdiff_t ldc) {                                                        \
         enum { columns = GEMM_NT_SUMS / rows };                                                                        \
-        for (size_t j = 0; j < n; j += columns) {                                                                      \
-            const real *row[columns];                                                                                  \
-            for (size_t i = 0; i < columns; i++) row[i] = b + (ptrdiff_t)(j + i < n ? j + i : n - 1) * ldb;            \
-            NAMED(gemm_nt_tile)(rows, columns, k, a, lda, row, c + j, ldc, n - j < columns ? n - j : columns);         \
+        if (n < columns) NAMED(gemm_nt_tile)(rows, columns, n, k, a, lda, b, ldb, c, ldc);                             \
+        for (size_t done = 0; n >= columns && done < n; done += columns) {                                             \
+            const size_t j = done < n - columns ? done : n - columns;                                                  \
+            NAMED(gemm_nt_tile)(rows, columns, columns, k, a, lda, b + (ptrdiff_t)j * ldb, ldb, c + j, ldc);           \
         }                                                                                                              \
     }
 GEMM_NT_PANELS(1)
