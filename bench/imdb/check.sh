@@ -144,6 +144,10 @@ check "a finished run" ends 0 "with attention" "${run[@]}" --out two
 check "is not trained again" bash -c '! grep -q seed output'
 check "a run goes on to more epochs" ends 0 "epoch  4 of 4" "${run[@]}" --epochs 4 --out two
 check "not with other reviews" ends 2 "imdb_reviews was" --data more --per-folder 192 --row with --out two
+check "in pieces" ends 0 "epoch  2 of 3" "${run[@]}" --stop-after 2 --out pieces
+check "in pieces, the next" ends 0 "ranges   seed 1  epoch  1 of 3" "${run[@]}" --stop-after 2 --out pieces
+check "no more than the pieces" [ "$(wc -l <pieces/results.jsonl)" = 4 ]
+check "the same in pieces" cmp <(tensors whole/with-1.safetensors) <(tensors pieces/with-1.safetensors)
 check "another seed" ends 0 "seed 2" "${run[@]}" --seed 2 --row with --epochs 1 --out seed
 check "is another run" bash -c '! cmp -s <(sed 1q "$1/results.jsonl" | sed "s/.*train_loss//; s/, .*//") <(sed 1q "$2/results.jsonl" | sed "s/.*train_loss//; s/, .*//")' _ whole seed
 check "a report alone" ends 0 "with attention" --report --row with --row ranges --epochs 3 --out killed

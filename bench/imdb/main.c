@@ -124,11 +124,12 @@ static void told(void *user, const records *so_far) {
 
 /* All rows under one seed, then under the next: a table that is not finished has the same runs of each row. */
 static void train(session *s) {
+    size_t left = s->wanted->stop_after;
     for (size_t i = 0; i < s->wanted->runs; i++)
         for (int row = 0; row < ROWS; row++) {
-            if (!s->wanted->row[row]) continue;
+            if (!s->wanted->row[row] || left == 0) continue;
             const run r = run_of(s, row, i);
-            if (!run_train(&r, &s->reviews, s->wanted->epochs, told, s))
+            if (!run_train(&r, &s->reviews, s->wanted->epochs, &left, told, s))
                 printf("%-8s seed %" PRIu64 "  left to the process that trains it\n", rows[row].name, r.seed);
         }
 }

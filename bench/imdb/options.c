@@ -20,6 +20,7 @@ static const char help[] =
     "  --runs N          trainings of each row, default 1; upstream's table has 10\n"
     "  --row NAME        with, without or ranges; may be repeated; default: all three\n"
     "  --epochs N        default 10\n"
+    "  --stop-after N    end after N epochs of whatever run, to go on another time; default: when all is done\n"
     "  --seed N          of the first run, the following count on; default 1\n"
     "  --threads N       default: the processors this process may use\n"
     "  --out FOLDER      default imdb-out: a state file for each run, and what follows\n"
@@ -35,13 +36,21 @@ static const char help[] =
     "  --help\n";
 
 static const struct option known[] = {
-    {"data", required_argument, NULL, 'd'},    {"runs", required_argument, NULL, 'n'},
-    {"row", required_argument, NULL, 'r'},     {"epochs", required_argument, NULL, 'e'},
-    {"seed", required_argument, NULL, 's'},    {"threads", required_argument, NULL, 't'},
-    {"out", required_argument, NULL, 'o'},     {"report", no_argument, NULL, 'R'},
-    {"reviews", required_argument, NULL, 'v'}, {"keras", required_argument, NULL, 'k'},
-    {"faults", required_argument, NULL, 'f'},  {"per-folder", required_argument, NULL, 'p'},
-    {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+    {"data", required_argument, NULL, 'd'},
+    {"runs", required_argument, NULL, 'n'},
+    {"row", required_argument, NULL, 'r'},
+    {"epochs", required_argument, NULL, 'e'},
+    {"seed", required_argument, NULL, 's'},
+    {"stop-after", required_argument, NULL, 'a'},
+    {"threads", required_argument, NULL, 't'},
+    {"out", required_argument, NULL, 'o'},
+    {"report", no_argument, NULL, 'R'},
+    {"reviews", required_argument, NULL, 'v'},
+    {"keras", required_argument, NULL, 'k'},
+    {"faults", required_argument, NULL, 'f'},
+    {"per-folder", required_argument, NULL, 'p'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 static size_t number(int at, size_t least, size_t most) {
@@ -67,6 +76,9 @@ static void take(imdb_options *o, int id, int at) {
         break;
     case 'e':
         o->epochs = number(at, 1, 1000);
+        break;
+    case 'a':
+        o->stop_after = number(at, 1, 1000000);
         break;
     case 's':
         o->seed = number(at, 0, (size_t)1 << 48);
@@ -108,6 +120,7 @@ imdb_options imdb_options_read(int argc, char **argv) {
         .keras = BENCH_DATA "/keras_runs.jsonl",
         .runs = 1,
         .epochs = 10,
+        .stop_after = SIZE_MAX,
         .per_folder = REVIEWS_PER_FOLDER,
         .faults = 16,
         .reviews = 6,

@@ -7,7 +7,7 @@
 typedef struct imdb_options {
     const char *data; /* NULL: none was named */
     const char *out, *keras;
-    size_t runs, epochs, per_folder, faults, reviews;
+    size_t runs, epochs, stop_after, per_folder, faults, reviews;
     uint64_t seed; /* of the first run; the following count on */
     int threads;
     bool row[ROWS];

@@ -169,11 +169,11 @@ static int take_run(const run *r) {
     return -1;
 }
 
-bool run_train(const run *r, const corpus *c, size_t epochs, run_progress told, void *user) {
+bool run_train(const run *r, const corpus *c, size_t epochs, size_t *left, run_progress told, void *user) {
     const int lock = take_run(r);
     if (lock < 0) return false;
     training t = begin(r, c);
-    while (t.history.count < epochs) {
+    for (; t.history.count<epochs && * left> 0; --*left) {
         train_epoch(&t);
         told(user, &t.history);
     }

@@ -18,10 +18,10 @@ typedef struct run {
 /* Called after each epoch, with the run's records up to it. */
 typedef void (*run_progress)(void *user, const records *so_far);
 
-/* Trains up to that many epochs. False where another process is at it: several may share the runs of a folder. A file
+/* Trains up to that many epochs, as long as *left, which counts down with each, is not 0. False where another process is at it: several may share the runs of a folder. A file
  * that belongs to other reviews or another instruction set ends the program: the run would not be one that can be
  * repeated. */
-bool run_train(const run *r, const corpus *c, size_t epochs, run_progress progress, void *user);
+bool run_train(const run *r, const corpus *c, size_t epochs, size_t *left, run_progress progress, void *user);
 
 /* Adds the records of a run as far as it came, none where it never began. */
 void run_records(const run *r, records *all);

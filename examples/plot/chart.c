@@ -48,7 +48,9 @@ static void draw_axes(canvas *c, const axes *a) {
     char number[32];
     const int half = canvas_text_height(SCALE) / 2;
     const int digits = a->step < 1 ? (int)ceil(-log10(a->step) - 1e-9) : 0;
-    for (double value = ceil(a->low / a->step - 1e-9) * a->step; value <= a->high + a->step * 1e-6; value += a->step) {
+    const int lowest = (int)ceil(a->low / a->step - 1e-9), highest = (int)floor(a->high / a->step + 1e-9);
+    for (int tick = lowest; tick <= highest; tick++) {
+        const double value = tick * a->step;
         const int y = (int)lround(place_of_value(a, value));
         canvas_fill(c, a->x, y, a->width, 1, grid);
         snprintf(number, sizeof number, "%.*f", digits, value);
@@ -90,8 +92,8 @@ static void draw_legend(canvas *c, const chart *drawn, int x, int y) {
 
 void chart_draw(canvas *c, const chart *drawn, int x, int y, int width, int height) {
     const int line = canvas_text_height(SCALE) + GAP;
-    axes a = {.x = x + LEFT, .y = y + 2 * line + GAP, .width = width - LEFT - 2 * GAP};
-    a.height = height - 4 * line - 3 * GAP;
+    axes a = {.x = x + LEFT, .y = y + 2 * line + 2 * GAP, .width = width - LEFT - 2 * GAP};
+    a.height = height - 4 * line - 4 * GAP;
     find_range(drawn, &a);
     canvas_text(c, x + GAP, y + GAP, drawn->title, SCALE, ink);
     canvas_text(c, x + GAP, y + GAP + line, drawn->value_name, SCALE, ink);
