@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/convert_files.h"
 
+#include "tests/suite.h"
+
 #include <dirent.h>
+#include <ftw.h>
 #include <spawn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
 
-void convert(answer *got, const char *const *arguments) {
+answer got;
+
+void convert(const char *const *arguments) {
     const char *line[16] = {ATTENTION_CONVERT};
     int ends[2], status;
     pid_t child;
     posix_spawn_file_actions_t actions;
     for (size_t i = 0; arguments[i] && i < 14; i++) line[i + 1] = arguments[i];
-    *got = (answer){.code = -1};
+    got = (answer){.code = -1};
     if (pipe(ends) != 0) return;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
@@ -27,11 +30,52 @@ void convert(answer *got, const char *const *arguments) {
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     size_t used = 0;
-    for (ssize_t more = 1; more > 0 && used<sizeof got->out - 1; used += more> 0 ? (size_t)more : 0)
-        more = read(ends[0], got->out + used, sizeof got->out - 1 - used);
+    for (ssize_t more = 1; more > 0 && used<sizeof got.out - 1; used += more> 0 ? (size_t)more : 0)
+        more = read(ends[0], got.out + used, sizeof got.out - 1 - used);
     close(ends[0]);
-    if (!failed && waitpid(child, &status, 0) == child && WIFEXITED(status)) got->code = WEXITSTATUS(status);
+    if (!failed && waitpid(child, &status, 0) == child && WIFEXITED(status)) got.code = WEXITSTATUS(status);
 }
+
+/* ---- The scratch folder ---- */
+
+static char scratch[512];
+
+const char *in_scratch(const char *name) {
+    static char paths[16][600];
+    char path[600];
+    if (!*scratch) {
+        const char *folder = getenv("TMPDIR");
+        snprintf(scratch, sizeof scratch, "%s/attention-convert-XXXXXX", folder && *folder ? folder : P_tmpdir);
+        cr_assert(mkdtemp(scratch) != NULL, "%s", scratch);
+    }
+    snprintf(path, sizeof path, "%s/%s", scratch, name);
+    size_t i = 0;
+    while (*paths[i] && strcmp(paths[i], path) != 0) cr_assert(++i < 16);
+    return strcpy(paths[i], path);
+}
+
+static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *where) {
+    (void)about;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+
+void clean_up(void) { cr_assert(!*scratch || nftw(scratch, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0, "%s", scratch); }
+
+void expect_refusal(const char *path, int code, const char *message) {
+    struct timespec from, to;
+    unlink(in_scratch("refused.safetensors"));
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    CONVERT(path, in_scratch("refused.safetensors"));
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    cr_assert(got.code == code && strstr(got.out, message), "want %d and \"%s\", got %d: %s", code, message, got.code,
+              got.out);
+    cr_assert(access(in_scratch("refused.safetensors"), F_OK) != 0, "%s: something was written", message);
+    cr_assert(to.tv_sec - from.tv_sec < 10, "%s: took %d s", message, (int)(to.tv_sec - from.tv_sec));
+}
+
+/* ---- Folders of models ---- */
 
 static bool describe(const char *folder, const char *name, model_file *out) {
     const char *tf = strstr(name, "_tf");

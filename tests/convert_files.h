@@ -14,8 +14,19 @@ typedef struct answer {
     char out[1 << 16]; /* standard output and error */
 } answer;
 
-/* Runs attention-convert with arguments that end in NULL. */
-void convert(answer *got, const char *const *arguments);
+/* The latest. */
+extern answer got;
+
+/* Runs attention-convert with arguments that end in NULL; the macro adds that. */
+void convert(const char *const *arguments);
+#define CONVERT(...) convert((const char *const[]){__VA_ARGS__, NULL})
+
+/* The path of a file in a scratch folder; stays valid. The first asked for makes the folder, clean_up removes it. */
+const char *in_scratch(const char *name);
+void clean_up(void);
+
+/* Converts a file that must be refused with this code, a message that holds these words, within 10 s, and nothing written. */
+void expect_refusal(const char *path, int code, const char *message);
 
 /* A file of a Keras model, by the scheme <model>_tf<version>.<kind>. */
 typedef struct model_file {

@@ -298,13 +298,14 @@ Test(weights, bfloat16_all_values) { check_all_small_floats("BF16", 8, 7); }
 /* ---- Faults of files ----------------------------------------------------------------------------------------------- */
 
 typedef struct folder {
-    char path[64];
-    char file[128];
+    char path[512];
+    char file[600];
 } folder;
 
 static folder make_folder(void) {
     folder made;
-    snprintf(made.path, sizeof made.path, "%s", "/tmp/attention-weights-XXXXXX");
+    const char *above = getenv("TMPDIR");
+    snprintf(made.path, sizeof made.path, "%s/attention-weights-XXXXXX", above && *above ? above : P_tmpdir);
     cr_assert(mkdtemp(made.path) != NULL);
     snprintf(made.file, sizeof made.file, "%s/file.safetensors", made.path);
     return made;

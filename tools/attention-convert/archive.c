@@ -81,18 +81,45 @@ static numbered *list_groups(const object *layers, size_t *count) {
 
 /* ---- Weights of one layer ---- */
 
+/* group and late are the layer's own affair, see read_layer. */
+static void add_weight(layer *to, const char *name, const object *data) {
+    layer_add_weight(to, (weight){.name = name, .data = data, .place = to->count});
+}
+
 static void add_named(layer *to, const char *prefix, const char *const *names, const object *group) {
     for (size_t i = 0; i < variable_count(group); ++i)
-        layer_add_weight(to, pool_text("%s%s", prefix, names[i]), variable(group, i), to->name);
+        add_weight(to, pool_text("%s%s", prefix, names[i]), variable(group, i));
+}
+
+/* The objects below, in Keras's order where that is known: of the class with more than one, MultiHeadAttention. */
+static const numbered *list_sublayers(const object *group, size_t *count, bool *ordered) {
+    static const char *const known[] = {"_query_dense", "_key_dense", "_value_dense", "_output_dense"};
+    size_t found, first = 0;
+    numbered *below = list_groups(group, &found);
+    *count = 0;
+    for (size_t i = 0; i < found; ++i)
+        if (strcmp(below[i].group->name, "vars") != 0 && has_weights(below[i].group)) below[(*count)++] = below[i];
+    for (size_t k = 0; k < sizeof known / sizeof *known; ++k)
+        for (size_t i = first; i < *count; ++i)
+            if (strcmp(below[i].group->name, known[k]) == 0) {
+                const numbered next = below[i];
+                below[i] = below[first];
+                below[first++] = next;
+            }
+    *ordered = first > 0 ? first == *count : *count < 2;
+    return below;
 }
 
 /* Whatever lies below, under the file's own names. */
 static void add_unnamed(layer *to, const char *prefix, const object *group) {
+    size_t count;
+    bool ordered;
+    const numbered *below = list_sublayers(group, &count, &ordered);
+    if (!ordered) to->unordered = true;
     for (size_t i = 0; i < variable_count(group); ++i)
-        layer_add_weight(to, pool_text("%s%zu", prefix, i), variable(group, i), to->name);
-    for (const object *child = group->first_child; child; child = child->next)
-        if (!child->is_dataset && strcmp(child->name, "vars") != 0)
-            add_unnamed(to, pool_text("%s%s/", prefix, child->name), child);
+        add_weight(to, pool_text("%s%zu", prefix, i), variable(group, i));
+    for (size_t i = 0; i < count; ++i)
+        add_unnamed(to, pool_text("%s%s/", prefix, below[i].group->name), below[i].group);
 }
 
 static bool add_attention(layer *to, const object *group) {
@@ -100,7 +127,7 @@ static bool add_attention(layer *to, const object *group) {
     for (const object *child = group->first_child; child; child = child->next) {
         const char *role = child->is_dataset ? NULL : attention_role(child->name);
         if (!role || !variable(child, 0)) continue;
-        layer_add_weight(to, role, variable(child, 0), to->name);
+        add_weight(to, role, variable(child, 0));
         ++found;
     }
     return found > 0;
@@ -151,16 +178,11 @@ static const char *const recurrent_names[] = {"kernel", "recurrent_kernel", "bia
 static void add_weights(layer *to, const char *prefix, const char *class_name, const config_layer *config,
                         const object *group) {
     const object *forward = tree_child(group, "forward_layer"), *backward = tree_child(group, "backward_layer");
-    const object *cell = tree_child(group, "cell"), *wrapped = tree_child(group, "layer");
+    const object *cell = tree_child(group, "cell");
     const size_t count = variable_count(group);
     if (forward && backward && !*prefix) {
         add_weights(to, "forward_", "", config ? config->wrapped : NULL, forward);
         add_weights(to, "backward_", "", config ? config->wrapped : NULL, backward);
-        return;
-    }
-    if (wrapped && has_weights(wrapped) && count == 0) {
-        const config_layer *inner = config ? config->wrapped : NULL;
-        add_weights(to, prefix, inner ? snake_case(inner->class_name) : "", inner, wrapped);
         return;
     }
     if (cell && count == 0 && variable_count(cell) > 0 && variable_count(cell) <= 3) {
@@ -177,14 +199,47 @@ static void add_weights(layer *to, const char *prefix, const char *class_name, c
 
 /* ---- Layers ---- */
 
-static void read_layers(const object *layers, const config_model *config, const char *prefix, model *out);
+/* Where in the model a layer stands. */
+typedef struct position {
+    const char *prefix; /* of its name */
+    const char *top;    /* the model's own layer that holds it; NULL: itself */
+} position;
+
+static void read_layers(const object *layers, const config_model *config, position at, model *out);
+
+/* What TimeDistributed and its like hold, or NULL. */
+static const object *wrapped_group(const object *group) {
+    const object *wrapped = tree_child(group, "layer");
+    const bool alone = wrapped && variable_count(group) == 0 && !tree_child(group, "forward_layer");
+    return alone && has_weights(wrapped) ? wrapped : NULL;
+}
+
+static bool is_untrained(const layer *of, const weight *at) {
+    if (strcmp(of->class_name, "Normalization") == 0) return true;
+    return strcmp(at->name, "moving_mean") == 0 || strcmp(at->name, "moving_variance") == 0;
+}
+
+/* index: the layer's in the model. */
+static void place_weights(layer *of, size_t index, const char *top) {
+    for (size_t i = 0; i < of->count; ++i) {
+        weight *at = &of->weights[i];
+        at->group = top;
+        at->place += index * LIMIT_OBJECTS;
+        at->late = (of->config && of->config->frozen) || is_untrained(of, at);
+    }
+}
 
 static void read_layer(const object *group, const char *name, const char *class_name, const config_layer *config,
-                       model *out) {
-    const object *inner = layers_group(group);
+                       const char *top, model *out) {
+    const object *inner = layers_group(group), *wrapped = wrapped_group(group);
+    if (wrapped && (!config || config->wrapped)) {
+        const config_layer *own = config ? config->wrapped : NULL;
+        read_layer(wrapped, name, own ? snake_case(own->class_name) : "", own, top, out);
+        return;
+    }
     if ((config && config->nested) || (!config && inner && has_weights(inner))) {
         if (!inner) refuse(EXIT_REFUSED, "%s: a nested model without layers", quoted(tree_path(group)));
-        read_layers(inner, config ? config->nested : NULL, pool_text("%s/", name), out);
+        read_layers(inner, config ? config->nested : NULL, (position){pool_text("%s/", name), top}, out);
         return;
     }
     layer *added = model_add_layer(out, name, config ? config->class_name : class_name, config);
@@ -195,6 +250,7 @@ static void read_layer(const object *group, const char *name, const char *class_
         refuse(EXIT_REFUSED, "layer \"%s\": an attention layer without weights", quoted(name));
     else
         add_weights(added, "", class_name, config, group);
+    place_weights(added, out->count - 1, top);
 }
 
 static size_t class_end(const numbered *groups, size_t count, size_t first) {
@@ -214,13 +270,15 @@ static const config_layer **of_class(const config_model *config, const char *cla
 
 /* With a configuration, layers are added in its order: the n-th of a class is the class's n-th group, whatever the counter
  * says (2.12 and 2.13 skip numbers). */
-static void read_layers(const object *layers, const config_model *config, const char *prefix, model *out) {
+static void read_layers(const object *layers, const config_model *config, position at, model *out) {
     size_t count;
     const numbered *groups = list_groups(layers, &count);
     if (!config) {
-        for (size_t i = 0; i < count; ++i)
-            read_layer(groups[i].group, pool_text("%s%s", prefix, groups[i].group->name), groups[i].class_name, NULL,
-                       out);
+        for (size_t i = 0; i < count; ++i) {
+            const char *name = groups[i].group->name;
+            read_layer(groups[i].group, pool_text("%s%s", at.prefix, name), groups[i].class_name, NULL,
+                       at.top ? at.top : name, out);
+        }
         return;
     }
     const object **group_of = pool_take(config->count + 1, sizeof *group_of);
@@ -242,13 +300,14 @@ static void read_layers(const object *layers, const config_model *config, const 
         if (!group_of[i] && named->attention)
             refuse(EXIT_REFUSED, "layer \"%s\": the weights have no group for it", quoted(named->name));
         if (group_of[i])
-            read_layer(group_of[i], pool_text("%s%s", prefix, named->name), snake_case(named->class_name), named, out);
+            read_layer(group_of[i], pool_text("%s%s", at.prefix, named->name), snake_case(named->class_name), named,
+                       at.top ? at.top : named->name, out);
     }
 }
 
 void read_archive_layout(const tree *file, model *out) {
     out->named_by_groups = out->config == NULL;
-    read_layers(layers_group(file->root), out->config, "", out);
+    read_layers(layers_group(file->root), out->config, (position){.prefix = ""}, out);
     if (out->named_by_groups)
         note("the file has no layer names: layers are named by their groups, weights by class and shape");
 }

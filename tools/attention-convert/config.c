@@ -82,6 +82,7 @@ static void parse_layer(const json_t *entry, int depth, config_layer *out) {
     out->output_dim = integer_of(config, "output_dim");
     out->score = text_of(config, "score");
     out->use_bias = !json_is_false(json_object_get(config, "use_bias"));
+    out->frozen = json_is_false(json_object_get(config, "trainable"));
     out->use_scale = json_is_true(json_object_get(config, "use_scale"));
     const char *score_mode = text_of(config, "score_mode");
     out->concat_score = score_mode && strcmp(score_mode, "concat") == 0;

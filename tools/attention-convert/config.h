@@ -20,7 +20,7 @@ struct config_layer {
     bool attention;                       /* this package's layer, not Keras's own of the same name */
     const char *score;                    /* of an attention layer; version 4.1 has Luong's alone */
     int64_t units, input_dim, output_dim; /* -1: not given */
-    bool use_bias, use_scale, concat_score;
+    bool use_bias, use_scale, concat_score, frozen;
     const config_model *nested;   /* a model within the model */
     const config_layer *wrapped;  /* what Bidirectional or TimeDistributed wraps */
     const config_layer *backward; /* Bidirectional's second layer, when it is not a copy of the first */

@@ -31,23 +31,50 @@ static const char *tensor_name(const layer *of, size_t index) {
     return pool_text("%s/%s", of->name, of->weights[index].name);
 }
 
-/* Keras's order, for the way back: [[group, [tensor, ...]], ...]. Nested models and debug layouts share groups. */
-static const char *describe_order(const model *in) {
-    json_t *list = json_array();
-    const char *last_group = NULL;
-    json_t *names = NULL;
+/* ---- Keras's order, for the way back: [[group, [tensor, ...]], ...]. Nested models and debug layouts share groups. ---- */
+
+typedef struct ordered {
+    const weight *of;
+    const char *name;
+    size_t rank; /* of its group */
+} ordered;
+
+static int by_place(const void *left, const void *right) {
+    const ordered *a = left, *b = right;
+    if (a->rank != b->rank) return a->rank < b->rank ? -1 : 1;
+    if (a->of->late != b->of->late) return a->of->late ? 1 : -1;
+    return a->of->place < b->of->place ? -1 : a->of->place > b->of->place;
+}
+
+/* All weights in order. Those of a layer without a known order are left out: there is no way back for them. */
+static ordered *list_in_order(const model *in, size_t *count) {
+    ordered *list = NULL;
+    *count = 0;
     for (size_t i = 0; i < in->count; ++i)
-        for (size_t k = 0; k < in->layers[i].count; ++k) {
-            const char *group = in->layers[i].weights[k].group;
-            if (!last_group || strcmp(group, last_group) != 0) {
-                names = json_array();
-                json_array_append_new(list, json_pack("[s, o]", group, names));
-            }
-            last_group = group;
-            json_array_append_new(names, json_string(tensor_name(&in->layers[i], k)));
+        for (size_t k = 0; k < in->layers[i].count && !in->layers[i].unordered; ++k) {
+            const weight *of = &in->layers[i].weights[k];
+            const ordered *last = *count ? &list[*count - 1] : NULL;
+            const size_t rank = last ? last->rank + (strcmp(last->of->group, of->group) != 0) : 0;
+            list = pool_grow(list, *count, sizeof *list);
+            list[(*count)++] = (ordered){of, tensor_name(&in->layers[i], k), rank};
         }
-    char *text = json_dumps(list, JSON_COMPACT);
-    json_decref(list);
+    if (*count) qsort(list, *count, sizeof *list, by_place);
+    return list;
+}
+
+static const char *describe_order(const model *in) {
+    size_t count;
+    const ordered *list = list_in_order(in, &count);
+    json_t *groups = json_array(), *names = NULL;
+    for (size_t i = 0; i < count; ++i) {
+        if (i == 0 || list[i].rank != list[i - 1].rank) {
+            names = json_array();
+            json_array_append_new(groups, json_pack("[s, o]", list[i].of->group, names));
+        }
+        json_array_append_new(names, json_string(list[i].name));
+    }
+    char *text = json_dumps(groups, JSON_COMPACT);
+    json_decref(groups);
     if (!text) refuse(EXIT_LIMIT, "out of memory for the order of layers");
     const char *kept = pool_copy(text);
     free(text);

@@ -11,6 +11,7 @@
 typedef struct listed {
     const char *path; /* as weight_names has it, without ":0" */
     const object *data;
+    size_t place; /* in that list */
 } listed;
 
 bool is_legacy(const object *group) { return group && group->has_layer_names; }
@@ -32,6 +33,7 @@ static listed *list_weights(const object *group, size_t *count) {
             refuse(EXIT_REFUSED, "%s: weight_names lists \"%s\", which is not there", quoted(tree_path(group)),
                    quoted(name));
         weights[i].path = without_output_number(name);
+        weights[i].place = i;
     }
     return weights;
 }
@@ -66,7 +68,7 @@ static bool are_attention(const listed *weights, size_t count) {
     for (size_t i = 0; i < count; ++i) {
         const char *role = attention_role(owner(weights[i].path));
         if (!role || strcmp(last_component(weights[i].path), "kernel") != 0) return false;
-        layer_add_weight(&all, role, weights[i].data, "");
+        layer_add_weight(&all, (weight){.name = role, .data = weights[i].data});
     }
     return is_complete(&all);
 }
@@ -140,7 +142,10 @@ static void add_leaf(const char *name, const char *own_name, const char *group, 
     layer *added = model_add_layer(out, name, config ? config->class_name : "", config);
     for (size_t i = 0; i < count; ++i) {
         const char *direction = bidirectional && plain ? i < half ? "forward_" : "backward_" : "";
-        layer_add_weight(added, pool_text("%s%s", direction, names[i]), weights[i].data, group);
+        layer_add_weight(added, (weight){.name = pool_text("%s%s", direction, names[i]),
+                                         .data = weights[i].data,
+                                         .group = group,
+                                         .place = weights[i].place});
     }
     added->attention = config ? config->attention : are_attention(weights, count);
     if (added->attention && !name_by_role(added, weights)) name_by_order(added);

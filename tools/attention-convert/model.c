@@ -14,9 +14,9 @@ layer *model_add_layer(model *to, const char *name, const char *class_name, cons
     return added;
 }
 
-void layer_add_weight(layer *to, const char *name, const object *data, const char *group) {
+void layer_add_weight(layer *to, weight added) {
     to->weights = pool_grow(to->weights, to->count, sizeof *to->weights);
-    to->weights[to->count++] = (weight){name, data, group};
+    to->weights[to->count++] = added;
 }
 
 /* ---- The attention layer ---- */
@@ -223,7 +223,9 @@ void model_fold_debug(model *folded) {
         const char *role = !folded->named_by_groups ? attention_role(loose[i]->name)
                            : count == 4             ? graph_order[i]
                                                     : roles[i == 0 ? 0 : ROLES - 1].role;
-        layer_add_weight(&attention, role, loose[i]->weights[0].data, loose[i]->weights[0].group);
+        weight own = loose[i]->weights[0];
+        own.name = role;
+        layer_add_weight(&attention, own);
     }
     if (!is_complete(&attention)) return;
     note("layer \"%s\": made of the layers that debug mode lays out one by one%s", attention.name,

@@ -9,7 +9,9 @@
 typedef struct weight {
     const char *name; /* within the layer, such as "forward_kernel" */
     const object *data;
-    const char *group; /* the layer of the Keras file that holds it; the layer's own but in debug layouts */
+    const char *group; /* the model's own layer that holds it: a nested model for all of its layers */
+    size_t place;      /* in the group, in Keras's order */
+    bool late;         /* behind all of the group that are not: Keras puts what is not trained last */
 } weight;
 
 typedef struct layer {
@@ -18,6 +20,7 @@ typedef struct layer {
     const config_layer *config; /* NULL without a configuration */
     weight *weights;
     size_t count;
+    bool unordered; /* the file does not tell Keras's order of its weights */
     bool attention; /* this package's layer */
     attn_score score;
     int64_t features, units; /* of an attention layer */
@@ -34,7 +37,7 @@ typedef struct model {
 } model;
 
 layer *model_add_layer(model *to, const char *name, const char *class_name, const config_layer *config);
-void layer_add_weight(layer *to, const char *name, const object *data, const char *group);
+void layer_add_weight(layer *to, weight added);
 
 /* The weights of an attention layer by role, from the name of a sublayer (of any layer version, with or without the
  * suffix that makes names unique); NULL when it is none. */

@@ -140,7 +140,8 @@ static void check_complete(const attn_weights_file *file, const order *found) {
                 }
     for (size_t t = 0; t < count; ++t)
         if (!seen[t])
-            refuse(EXIT_REFUSED, "metadata keras_layers: does not list the tensor \"%s\"",
+            refuse(EXIT_REFUSED,
+                   "metadata keras_layers: does not list the tensor \"%s\", so its place in Keras's order is not known",
                    quoted(attn_weights_tensor_at(file, t)->name));
 }
 

@@ -33,13 +33,17 @@ static size_t count_attention(const model *in) {
     return count;
 }
 
+static bool names_attention(const config_model *config);
+
+static bool is_or_holds_attention(const config_layer *at) {
+    return at->attention || attention_role(at->name) || (at->wrapped && is_or_holds_attention(at->wrapped)) ||
+           (at->nested && names_attention(at->nested));
+}
+
 /* Whether a configuration names an attention layer, or a sublayer of one in debug mode. */
 static bool names_attention(const config_model *config) {
-    for (size_t i = 0; i < config->count; ++i) {
-        const config_layer *at = &config->layers[i];
-        if (at->attention || (at->wrapped && at->wrapped->attention) || attention_role(at->name)) return true;
-        if (at->nested && names_attention(at->nested)) return true;
-    }
+    for (size_t i = 0; i < config->count; ++i)
+        if (is_or_holds_attention(&config->layers[i])) return true;
     return false;
 }
 

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attention-convert: HDF5 files made to be refused, and spoiled files of both kinds: an error or a right result, never a crash. */
+#include "tests/convert_files.h"
+#include "tests/suite.h"
+
+#include "tools/attention-convert/sandbox.h"
+
+#include <hdf5.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MODELS TEST_DATA "/keras"
+
+/* ---- Hostile files --------------------------------------------------------------------------------------------------------- */
+
+/* A copy of a sound model whose luong_w has been removed, open for a test to put something else there. */
+#define LUONG_W "/model_weights/attention/attention/luong_w/kernel:0"
+
+static hid_t spoil(const char *path) {
+    size_t size;
+    char *data = read_file(MODELS "/sequential_luong_tf2.8.h5", &size);
+    write_file(path, data, size);
+    free(data);
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    cr_assert(file >= 0 && H5Ldelete(file, LUONG_W, H5P_DEFAULT) >= 0);
+    return file;
+}
+
+static void put(hid_t file, hid_t type, int rank, const hsize_t *shape, hid_t plan, bool write) {
+    const hid_t space = rank ? H5Screate_simple(rank, shape, NULL) : H5Screate(H5S_SCALAR);
+    const hid_t dataset = H5Dcreate2(file, LUONG_W, type, space, H5P_DEFAULT, plan, H5P_DEFAULT);
+    float zeros[4096] = {0};
+    cr_assert(dataset >= 0);
+    if (write) cr_assert(H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros) >= 0);
+    H5Dclose(dataset);
+    H5Sclose(space);
+}
+
+static const hsize_t eight_by_eight[] = {8, 8};
+
+Test(convert, links_are_refused) {
+    const char *path = in_scratch("bad.h5");
+    hid_t file = spoil(path);
+    H5Lcreate_soft("/model_weights/lstm", file, LUONG_W, H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(file);
+    expect_refusal(path, 2, "kernel:0: is a soft link");
+    file = spoil(path);
+    H5Lcreate_external("/etc/passwd", "/", file, LUONG_W, H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(file);
+    expect_refusal(path, 2, "kernel:0: is an external link");
+    file = spoil(path);
+    H5Lcreate_hard(file, "/", file, "/model_weights/attention/loop", H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(file);
+    expect_refusal(path, 2, "nested more than");
+    clean_up();
+}
+
+Test(convert, storage_is_refused) {
+    const char *path = in_scratch("bad.h5");
+    const struct {
+        int kind;
+        const char *message;
+    } rows[] = {{0, "has filters"},
+                {1, "has external storage"},
+                {2, "has virtual storage"},
+                {3, "has chunked storage"},
+                {4, "has no data"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const hid_t file = spoil(path), plan = H5Pcreate(H5P_DATASET_CREATE),
+                    space = H5Screate_simple(2, eight_by_eight, NULL);
+        if (rows[i].kind == 0 || rows[i].kind == 3) H5Pset_chunk(plan, 2, eight_by_eight);
+        if (rows[i].kind == 0) H5Pset_deflate(plan, 6);
+        if (rows[i].kind == 1) H5Pset_external(plan, "/etc/passwd", 0, 256);
+        if (rows[i].kind == 2) H5Pset_virtual(plan, space, "/etc/passwd", "/x", space);
+        put(file, H5T_IEEE_F32LE, 2, eight_by_eight, plan, rows[i].kind == 0 || rows[i].kind == 3);
+        H5Sclose(space);
+        H5Pclose(plan);
+        H5Fclose(file);
+        expect_refusal(path, 2, rows[i].message);
+    }
+    clean_up();
+}
+
+Test(convert, wrong_weights_are_refused) {
+    const char *path = in_scratch("bad.h5");
+    const hsize_t huge[] = {1 << 20, 1 << 20}, wrong[] = {8, 9}, cube[] = {8, 8, 1}, none[] = {0, 0};
+    const struct {
+        hid_t type;
+        int rank;
+        const hsize_t *shape;
+        const char *message;
+    } rows[] = {{H5T_IEEE_F32BE, 2, eight_by_eight, "little-endian"},
+                {H5T_C_S1, 2, eight_by_eight, "little-endian"},
+                {H5T_STD_I32LE, 2, eight_by_eight, "not of floating point"},
+                {H5T_IEEE_F32LE, 2, wrong, "luong_w has"},
+                {H5T_IEEE_F32LE, 3, cube, "not a matrix"},
+                {H5T_IEEE_F32LE, 0, NULL, "not a matrix"},
+                {H5T_IEEE_F32LE, 2, none, "without elements"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const hid_t file = spoil(path);
+        put(file, rows[i].type, rows[i].rank, rows[i].shape, H5P_DEFAULT, rows[i].type != H5T_C_S1);
+        H5Fclose(file);
+        expect_refusal(path, 2, rows[i].message);
+    }
+    const hid_t file = spoil(path), late = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_alloc_time(late, H5D_ALLOC_TIME_LATE);
+    put(file, H5T_IEEE_F32LE, 2, huge, late, false);
+    H5Pclose(late);
+    H5Fclose(file);
+    expect_refusal(path, 2, "larger than its file");
+    clean_up();
+}
+
+static void replace_config(const char *path, const char *text) {
+    const hid_t file = spoil(path), type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
+    put(file, H5T_IEEE_F32LE, 2, eight_by_eight, H5P_DEFAULT, true);
+    H5Adelete(file, "model_config");
+    H5Tset_size(type, strlen(text) + 1);
+    const hid_t plan = H5Acreate2(file, "model_config", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    cr_assert(plan >= 0 && H5Awrite(plan, type, text) >= 0);
+    H5Aclose(plan);
+    H5Sclose(space);
+    H5Tclose(type);
+    H5Fclose(file);
+}
+
+#define ATTENTION_CONFIG(units, score)                                                                                 \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"s\",\"layers\":[{\"class_name\":\"LSTM\",\"config\":{"      \
+    "\"name\":\"lstm\",\"units\":8}},"                                                                                 \
+    "{\"class_name\":\"Attention\",\"config\":{\"name\":\"attention\",\"units\":" units ",\"score\":\"" score "\"}},"  \
+    "{\"class_name\":\"Dense\",\"config\":{\"name\":\"dense\",\"units\":1}}]}}"
+
+Test(convert, weights_against_the_configuration) {
+    const char *path = in_scratch("bad.h5");
+    replace_config(path, ATTENTION_CONFIG("6", "luong"));
+    CONVERT(path, in_scratch("good.safetensors"));
+    cr_assert(got.code == 0, "%s", got.out);
+    replace_config(path, ATTENTION_CONFIG("7", "luong"));
+    expect_refusal(path, 2, "its configuration says luong with 7");
+    replace_config(path, ATTENTION_CONFIG("6", "bahdanau"));
+    expect_refusal(path, 2, "its configuration says bahdanau");
+    replace_config(path, "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[]}}");
+    expect_refusal(path, 3, "no attention layer");
+    replace_config(path, "{\"class_name\":");
+    expect_refusal(path, 2, "model_config: byte");
+    clean_up();
+}
+
+/* A file of Keras's own making without the layer: an LSTM and a Dense with the attention's group renamed away. */
+Test(convert, no_attention_layer) {
+    const char *path = in_scratch("none.h5");
+    const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(file);
+    expect_refusal(path, 2, "without the groups that Keras writes");
+    write_file(path, "\211HDF\r\n\032\n", 8);
+    expect_refusal(path, 2, "not a readable HDF5 file");
+    write_file(path, "hello", 5);
+    expect_refusal(path, 2, "neither a Keras file nor safetensors");
+    write_file(path, "", 0);
+    expect_refusal(path, 2, "neither a Keras file nor safetensors");
+    clean_up();
+}
+
+Test(convert, too_many_objects) {
+    const char *path = in_scratch("many.h5");
+    const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t group = H5Gcreate2(file, "g", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    for (int i = 0; i < 60000; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", i);
+        H5Lcreate_hard(file, "g", group, name, H5P_DEFAULT, H5P_DEFAULT);
+    }
+    H5Gclose(group);
+    H5Fclose(file);
+    expect_refusal(path, 2, "more objects than are read");
+    clean_up();
+}
+
+/* ---- Every truncation, many flips: an error or a right result, never a crash ------------------------------------------------------ */
+
+/* Reads a spoiled file as the program does, without the start of a program. */
+static int read_spoiled(const char *data, size_t size, report *result) {
+    const reader_options options = {.layer = NULL};
+    const int input = memfd_create("spoiled", MFD_CLOEXEC);
+    int made = -1;
+    cr_assert(input >= 0 && write(input, data, size) == (ssize_t)size);
+    const int code = sandbox_run(input, size, &options, result, &made);
+    close(input);
+    if (code != EXIT_CONVERTED) return code;
+    attn_weights_file *file;
+    cr_assert(attn_weights_open_fd(made, 0, &file) == ATTN_OK && attn_weights_count(file) > 0, "%s",
+              attn_last_error_message());
+    attn_weights_close(file);
+    close(made);
+    return code;
+}
+
+static void spoil_all(const char *path, size_t step, size_t flips) {
+    size_t size, converted = 0;
+    char *data = read_file(path, &size);
+    report result;
+    cr_assert(read_spoiled(data, size, &result) == EXIT_CONVERTED, "%s: %s", path, result.message);
+    for (size_t kept = 1; kept < size; kept += step) {
+        const int code = read_spoiled(data, kept, &result);
+        cr_assert(code >= EXIT_REFUSED && code <= EXIT_LIMIT && *result.message, "%s: %zu bytes: %d", path, kept, code);
+    }
+    uint64_t state = 7;
+    for (size_t i = 0; i < flips; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        const size_t bit = (size_t)(state >> 20) % (size * 8);
+        data[bit / 8] = (char)(data[bit / 8] ^ 1 << bit % 8);
+        const int code = read_spoiled(data, size, &result);
+        cr_assert(code == EXIT_CONVERTED || (code >= EXIT_REFUSED && code <= EXIT_LIMIT && *result.message),
+                  "%s: bit %zu: %d", path, bit, code);
+        converted += code == EXIT_CONVERTED;
+        data[bit / 8] = (char)(data[bit / 8] ^ 1 << bit % 8);
+    }
+    cr_assert(converted < flips, "%s: every flip converted", path);
+    free(data);
+}
+
+Test(convert, spoiled_hdf5) { spoil_all(MODELS "/functional_luong_tf2.8.weights.h5", 61, 400); }
+Test(convert, spoiled_archive) { spoil_all(MODELS "/functional_bahdanau_tf2.15.keras", 173, 300); }
