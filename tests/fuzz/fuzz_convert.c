@@ -68,11 +68,18 @@ int LLVMFuzzerInitialize(int *count, char ***values) {
     return 0;
 }
 
-/* Whether the report's innermost frame, or the one that called a function the sanitizer watches, is a library's. */
+static const char *line_behind(const char *line) {
+    const char *end = strchr(line, '\n');
+    return end ? end + 1 : line + strlen(line);
+}
+
+/* Whether the report's innermost frame (but for libc's), or the one that called a function the sanitizer watches, is a
+ * library's. */
 static bool is_of_a_library(const char *report) {
-    const char *frames = strstr(report, "#0 "), *end = frames ? strstr(frames, "#2 ") : NULL;
-    if (!end) return false;
-    const size_t length = (size_t)(end - frames);
+    const char *frames = strstr(report, "#0 ");
+    if (!frames) return false;
+    if (memmem(frames, (size_t)(line_behind(frames) - frames), "/libc.so", 8)) frames = line_behind(frames);
+    const size_t length = (size_t)(line_behind(line_behind(frames)) - frames);
     return memmem(frames, length, "/libhdf5", 8) || memmem(frames, length, "/libz", 5);
 }
 
