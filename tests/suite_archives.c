@@ -43,7 +43,7 @@ static char *read_member(const char *path, const char *name, size_t *size) {
     return data;
 }
 
-Test(convert, archives) {
+Test(archives, members) {
     static char zeros[8 << 20];
     const char *sound = MODELS "/bidirectional_bahdanau_tf2.15.keras", *path = in_scratch("bad.keras");
     size_t config_size, weights_size;
@@ -85,5 +85,129 @@ Test(convert, archives) {
     free(archive);
     free(config);
     free(weights);
+    clean_up();
+}
+
+/* ---- Members that are not what they seem ---- */
+
+static const char *const sound_file = MODELS "/functional_bahdanau_tf2.15.keras";
+
+static void fill(member *members) {
+    static const char *const names[] = {"config.json", "model.weights.h5", "metadata.json"};
+    for (size_t i = 0; i < 3; i++) {
+        members[i] = (member){.name = names[i]};
+        members[i].data = read_member(sound_file, names[i], &members[i].size);
+    }
+}
+
+static void release(const member *members) {
+    for (size_t i = 0; i < 3; i++) free((void *)members[i].data);
+}
+
+/* Applies a change to each place where the archive holds some bytes. */
+static void replace_bytes(const char *path, const char *from, const char *to) {
+    size_t size, found = 0;
+    char *data = read_file(path, &size);
+    const size_t length = strlen(from);
+    for (size_t i = 0; i + length <= size; i++)
+        if (memcmp(data + i, from, length) == 0) {
+            memcpy(data + i, to, length);
+            found++;
+        }
+    cr_assert(found >= 2, "%s: %zu places", from, found);
+    write_file(path, data, size);
+    free(data);
+}
+
+Test(archives, twice_the_same_member) {
+    member members[4];
+    const char *path = in_scratch("twice.keras");
+    fill(members);
+    members[3] = (member){"config.jsom", "{}", 2, false};
+    make_archive(path, members, 4);
+    replace_bytes(path, "config.jsom", "config.json");
+    expect_refusal(path, 2, "");
+    release(members);
+    clean_up();
+}
+
+Test(archives, names_that_lead_elsewhere) {
+    static const char *const names[] = {"xxetcxpasswd", "xxxxxxxxxxxx"}, *const lead[] = {"/etc/passwd_",
+                                                                                          "..\\..\\a\\bcd"};
+    member members[4];
+    const char *path = in_scratch("elsewhere.keras");
+    fill(members);
+    for (size_t i = 0; i < 2; i++) {
+        members[3] = (member){names[i], "x", 1, false};
+        make_archive(path, members, 4);
+        replace_bytes(path, names[i], lead[i]);
+        expect_refusal(path, 2, "has a path");
+    }
+    release(members);
+    clean_up();
+}
+
+Test(archives, symbolic_link) {
+    member members[3];
+    const char *path = in_scratch("link.keras");
+    fill(members);
+    const char *config = members[0].data;
+    const size_t size = members[0].size;
+    members[0].data = "/etc/passwd";
+    members[0].size = strlen(members[0].data);
+    make_archive(path, members, 3);
+    zip_t *archive = zip_open(path, 0, NULL);
+    cr_assert(archive && zip_file_set_external_attributes(archive, 0, 0, ZIP_OPSYS_UNIX, 0120777u << 16) == 0);
+    cr_assert(zip_close(archive) == 0);
+    expect_refusal(path, 2, "model_config: byte");
+    members[0].data = config;
+    members[0].size = size;
+    release(members);
+    clean_up();
+}
+
+Test(archives, encrypted_member) {
+    member members[3];
+    const char *path = in_scratch("secret.keras");
+    fill(members);
+    make_archive(path, members, 3);
+    zip_t *archive = zip_open(path, 0, NULL);
+    cr_assert(archive && zip_file_set_encryption(archive, 1, ZIP_EM_TRAD_PKWARE, "word") == 0);
+    cr_assert(zip_close(archive) == 0);
+    expect_refusal(path, 2, "\"model.weights.h5\" is encrypted");
+    release(members);
+    clean_up();
+}
+
+Test(archives, too_many_members) {
+    static member members[70];
+    static char names[70][16];
+    const char *path = in_scratch("many.keras");
+    fill(members);
+    for (size_t i = 3; i < 70; i++) {
+        snprintf(names[i], sizeof names[i], "member%zu", i);
+        members[i] = (member){names[i], "x", 1, false};
+    }
+    make_archive(path, members, 70);
+    expect_refusal(path, 2, "70 members, at most 64");
+    release(members);
+    clean_up();
+}
+
+/* A hole of a file as the member, so that only its size is large. */
+Test(archives, size_past_the_limit) {
+    member members[3];
+    const char *path = in_scratch("large.keras"), *hole = in_scratch("hole");
+    fill(members);
+    write_file(hole, "", 0);
+    cr_assert(truncate(hole, (off_t)200 << 20) == 0);
+    make_archive(path, members, 1);
+    zip_t *archive = zip_open(path, 0, NULL);
+    cr_assert(archive != NULL);
+    const zip_int64_t index = zip_file_add(archive, "model.weights.h5", zip_source_file(archive, hole, 0, -1), 0);
+    cr_assert(index >= 0 && zip_set_file_compression(archive, (zip_uint64_t)index, ZIP_CM_STORE, 0) == 0);
+    cr_assert(zip_close(archive) == 0);
+    expect_refusal(path, 5, "209715200 bytes, at most 184549376 are read");
+    release(members);
     clean_up();
 }
