@@ -94,7 +94,7 @@ static void refuse(const collection *c, const char *path, size_t faults_allowed)
     for (size_t i = 0; i < shown; i++) fprintf(stderr, "    %s\n", c->all.fault[i]);
     if (c->all.faults > shown) fprintf(stderr, "    and %zu more\n", c->all.faults - shown);
     fail("%s: %zu reviews of %zu are missing or damaged, and at most %zu may be", path, c->all.faults,
-         SOURCE_SPLITS * SOURCE_LABELS * c->per_folder, faults_allowed);
+         SOURCE_SPLITS * (size_t)SOURCE_LABELS * c->per_folder, faults_allowed);
 }
 
 review_set reviews_read(const char *path, size_t per_folder, size_t faults_allowed) {

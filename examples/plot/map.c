@@ -48,9 +48,10 @@ bool map_write(const char *path, const char *caption, const map *maps, size_t co
     }
     canvas c = canvas_new(width + 2 * MARGIN, height, paper);
     canvas_text(&c, MARGIN, MARGIN, caption, SCALE, ink);
-    for (size_t i = 0, y = (size_t)(MARGIN + line_height()); i < count; i++) {
-        map_draw(&c, &maps[i], MARGIN, (int)y);
-        y += (size_t)(map_height(&maps[i]) + MARGIN);
+    int y = MARGIN + line_height();
+    for (size_t i = 0; i < count; i++) {
+        map_draw(&c, &maps[i], MARGIN, y);
+        y += map_height(&maps[i]) + MARGIN;
     }
     const bool written = canvas_write(&c, path);
     canvas_free(&c);
