@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs a build into a scratch folder and uses it as a stranger would: by find_package and by pkg-config, in C and in C++.
-# Also: every public header compiles alone, and a shared library exports nothing but attn_ names.
+# Also: every public header compiles alone, and neither library has a name for others to meet but attn_ ones.
 set -euo pipefail
 
 usage() {
@@ -42,7 +42,7 @@ check() {
 
 only_attn_symbols() {
     local symbols
-    symbols=$(nm -D --defined-only "$1" | awk '{ print $NF }')
+    symbols=$(nm "$2" --defined-only "$1" | awk 'NF == 3 { print $3 }')
     [ -n "$symbols" ] || { echo "no symbol in $1"; return 1; }
     ! grep -v '^attn_' <<<"$symbols"
 }
@@ -75,7 +75,9 @@ libdir=$(dirname "$(dirname "$pc")")
 library=$(find "$libdir" -maxdepth 1 -name 'libattention.so')
 export PKG_CONFIG_PATH=$libdir/pkgconfig
 
-if [ -n "$library" ]; then check "only attn_ symbols are exported" only_attn_symbols "$library"; fi
+archive=$(find "$libdir" -maxdepth 1 -name 'libattention.a')
+if [ -n "$library" ]; then check "only attn_ symbols are exported" only_attn_symbols "$library" -D; fi
+if [ -n "$archive" ]; then check "only attn_ symbols in the archive" only_attn_symbols "$archive" -g; fi
 for header in "$prefix"/include/attention/*.h; do
     name=attention/$(basename "$header")
     check "$name alone, C11" header_alone "$name" "${cc[@]}" -std=c11 -x c
