@@ -17,7 +17,7 @@ defects=(
     'cpu/kernel_partial.h|if (l == 0) {|if (l < 0) {|special'
     'cpu/kernel_dot.h|if (rows->mask && !NAMED(attended)(rows, s, queries)) continue;|(void)queries;|special'
     'cpu/vec_math.h|v_fnma(*n, v_set1(LN2_LOW), |(|math'
-    'lib/layer_call.c|lengths[i] > timesteps - start|lengths[i] > timesteps|faults'
+    'lib/layer_inputs.c|lengths[i] > timesteps - start|lengths[i] > timesteps|faults'
     'lib/dispatch.c|return "not batch-invariant, as the context'"'"'s flag demands";|return NULL;|choice'
     'lib/layer_problem.c|if (factors[i] > 1 && |if (factors[i] == 1 && |faults'
 )
