@@ -17,6 +17,7 @@
 typedef struct session {
     const imdb_options *wanted;
     attn_context *context;
+    machine machine;
     records keras;
     corpus reviews;
 } session;
@@ -52,15 +53,24 @@ static void print_results(FILE *file, const session *s, const records *all) {
     free(lines);
 }
 
+/* The commits that the runs were trained by, each once. */
+static void print_commits(FILE *file, const records *all) {
+    for (size_t i = 0; i < all->count; i++) {
+        size_t before = 0;
+        while (before < i && strcmp(all->at[before].commit, all->at[i].commit) != 0) before++;
+        if (before == i) fprintf(file, ", commit %s", all->at[i].commit[0] ? all->at[i].commit : "unknown");
+    }
+}
+
 static void print_machine(FILE *file, const session *s, const records *all) {
-    machine m = machine_found();
     double seconds = 0;
     for (size_t i = 0; i < all->count; i++) seconds += all->at[i].train_seconds + all->at[i].test_seconds;
-    fprintf(file, "libattention %s, commit %s, %s, %s\n", attn_version(), m.commit, m.compiler, m.date);
-    fprintf(file, "%s, %s, %s, %d threads\n", m.cpu, attn_context_isa(s->context), attn_context_blas(s->context),
-            attn_context_threads(s->context));
+    fprintf(file, "libattention %s", attn_version());
+    print_commits(file, all);
+    fprintf(file, ", %s, %s\n", s->machine.compiler, s->machine.date);
+    fprintf(file, "%s, %s, %s, %d threads\n", s->machine.cpu, attn_context_isa(s->context),
+            attn_context_blas(s->context), attn_context_threads(s->context));
     fprintf(file, "%zu epochs in %.0f minutes of training and testing\n", all->count, seconds / 60);
-    machine_free(&m);
 }
 
 static void print_table(FILE *file, const session *s, const records *all) {
@@ -70,7 +80,12 @@ static void print_table(FILE *file, const session *s, const records *all) {
 }
 
 static run run_of(const session *s, int row, size_t number) {
-    return (run){row, s->wanted->seed + number, s->wanted->out, s->wanted->threads, attn_context_isa(s->context)};
+    return (run){row,
+                 s->wanted->seed + number,
+                 s->wanted->out,
+                 s->wanted->threads,
+                 attn_context_isa(s->context),
+                 s->machine.commit};
 }
 
 static void print_attended(FILE *file, const session *s, const records *all) {
@@ -147,7 +162,7 @@ static corpus read_reviews(const imdb_options *wanted) {
 int main(int argc, char **argv) {
     const imdb_options wanted = imdb_options_read(argc, argv);
     attn_context_options how = ATTN_CONTEXT_OPTIONS_INIT;
-    session s = {.wanted = &wanted};
+    session s = {.wanted = &wanted, .machine = machine_found()};
     how.threads = wanted.threads;
     if (attn_context_create(&how, &s.context)) fail("%s", attn_last_error_message());
     records_read(&s.keras, wanted.keras);
@@ -157,6 +172,7 @@ int main(int argc, char **argv) {
     report(&s);
     corpus_free(&s.reviews);
     records_free(&s.keras);
+    machine_free(&s.machine);
     attn_context_destroy(s.context);
     return 0;
 }

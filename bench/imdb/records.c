@@ -33,16 +33,18 @@ static bool parse_line(const char *line, size_t length, record *parsed) {
     const char *const name = json_string_value(json_object_get(object, "model"));
     const json_int_t seed = json_integer_value(json_object_get(object, "seed"));
     const json_int_t epoch = json_integer_value(json_object_get(object, "epoch"));
+    const char *const commit = json_string_value(json_object_get(object, "commit"));
     *parsed = (record){
-        name ? row_find(name) : ROWS,
-        (uint64_t)seed,
-        (size_t)epoch,
-        number(object, "train_loss"),
-        number(object, "test_loss"),
-        number(object, "test_accuracy"),
-        number(object, "train_s"),
-        number(object, "test_s"),
+        .row = name ? row_find(name) : ROWS,
+        .seed = (uint64_t)seed,
+        .epoch = (size_t)epoch,
+        .train_loss = number(object, "train_loss"),
+        .test_loss = number(object, "test_loss"),
+        .test_accuracy = number(object, "test_accuracy"),
+        .train_seconds = number(object, "train_s"),
+        .test_seconds = number(object, "test_s"),
     };
+    snprintf(parsed->commit, sizeof parsed->commit, "%s", commit ? commit : "");
     json_decref(object);
     return parsed->row < ROWS && epoch >= 1 && parsed->test_accuracy > 0 && parsed->test_accuracy <= 1;
 }
@@ -71,9 +73,9 @@ void records_read(records *all, const char *path) {
 
 static char *line_of(const record *r) {
     return text("{\"model\": \"%s\", \"seed\": %llu, \"epoch\": %zu, \"train_loss\": %.9g, \"test_loss\": %.9g, "
-                "\"test_accuracy\": %.9g, \"train_s\": %.1f, \"test_s\": %.1f}\n",
+                "\"test_accuracy\": %.9g, \"train_s\": %.1f, \"test_s\": %.1f, \"commit\": \"%s\"}\n",
                 rows[r->row].name, (unsigned long long)r->seed, r->epoch, r->train_loss, r->test_loss, r->test_accuracy,
-                r->train_seconds, r->test_seconds);
+                r->train_seconds, r->test_seconds, r->commit);
 }
 
 char *records_text(const records *all) {

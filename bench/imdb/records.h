@@ -5,11 +5,14 @@
 
 #include "bench/imdb/rows.h"
 
+enum { RECORD_COMMIT = 48 };
+
 typedef struct record {
     int row;
     uint64_t seed;
     size_t epoch; /* from 1 */
     double train_loss, test_loss, test_accuracy, train_seconds, test_seconds;
+    char commit[RECORD_COMMIT]; /* of the program that trained; "" when it is not known */
 } record;
 
 typedef struct records {

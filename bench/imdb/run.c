@@ -145,6 +145,7 @@ static void save(training *t) {
 
 static void train_epoch(training *t) {
     record result = {.row = t->r->row, .seed = t->r->seed, .epoch = t->history.count + 1};
+    snprintf(result.commit, sizeof result.commit, "%s", t->r->commit);
     t->began = seconds_now();
     result.train_loss = epoch_train(t->model, &t->train, t->order, ROW_BATCH, t->r->seed, result.epoch, show_step, t);
     if (isnan(result.train_loss)) fail("%s: epoch %zu: %s", t->path, result.epoch, nn_model_error(t->model));

@@ -12,7 +12,7 @@ typedef struct run {
     uint64_t seed;
     const char *folder;
     int threads; /* 0: the processors this process may use */
-    const char *isa;
+    const char *isa, *commit;
 } run;
 
 /* Called after each epoch, with the run's records up to it. */

@@ -11,7 +11,7 @@
 typedef struct table_row {
     size_t runs, epochs;          /* the runs that count, and all their epochs */
     double most, mean, deviation; /* the deviation is that of the runs themselves, not an estimate from a sample */
-    double train_seconds, test_seconds; /* an epoch's, on average */
+    double train_seconds, test_seconds; /* an epoch's, the median: a run may have shared the machine, or been stopped */
 } table_row;
 
 /* From the runs that have at least `least` epochs (from 1); what comes after `most` epochs does not count. */
