@@ -18,7 +18,4 @@ typedef struct nn_cells {
     void (*dropout)(size_t count, uint64_t key, uint32_t below, float scale, const float *in, float *out);
 } nn_cells;
 
-/* By the name that attn_context_isa gives. */
-const nn_cells *nn_cells_for(const char *isa);
-
 #endif

@@ -90,7 +90,7 @@ static bool start(nn_model *model) {
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
     options.threads = 1;
     if (attn_context_create(&options, &model->context)) return nn_fail(model, "%s", attn_last_error_message());
-    model->cells = nn_cells_for(attn_context_isa(model->context));
+    model->machine = nn_machine_for(attn_context_isa(model->context));
     for (size_t l = 0; l < model->layer_count; l++) {
         nn_layer *layer = &model->layers[l];
         if (layer->kind->compile && !layer->kind->compile(layer, model->context))

@@ -12,8 +12,8 @@ static void apply(const nn_layer *layer, const nn_pass *pass, const float *in, f
     const uint32_t below = (uint32_t)lround(ldexp(layer->rate, 32));
     const float scale = (float)(1 / (1 - layer->rate));
     for (size_t i = 0; i < pass->items; i++)
-        pass->cells->dropout(count, key + NN_GOLDEN * ((pass->first + i) * pairs), below, scale, in + i * count,
-                             out + i * count);
+        pass->machine->cells->dropout(count, key + NN_GOLDEN * ((pass->first + i) * pairs), below, scale,
+                                      in + i * count, out + i * count);
 }
 
 static void forward(const nn_layer *layer, nn_pass *pass, const float *in, float *out, void *kept) {

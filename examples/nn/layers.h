@@ -5,7 +5,7 @@
 
 #include "examples/nn/nn.h"
 
-#include "examples/nn/cells.h"
+#include "examples/nn/machine.h"
 
 typedef enum nn_initialiser { NN_ZEROS, NN_FORGET_BIAS, NN_EMBEDDING_UNIFORM, NN_GLOROT, NN_ORTHOGONAL } nn_initialiser;
 
@@ -31,7 +31,7 @@ typedef struct nn_pass {
     const float *weights;
     float *gradients; /* of this shard, laid out as the weights; zeroed beforehand, layers add */
     float *attention; /* where the attention weights of the shard are wanted; NULL */
-    const nn_cells *cells;
+    const nn_machine *machine;
     attn_status status; /* the first error of a call into the library */
 } nn_pass;
 

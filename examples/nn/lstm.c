@@ -5,7 +5,6 @@
  * summed over several steps at a time: a product of as many rows as that is worth its packing. */
 #include "examples/nn/layers.h"
 
-#include <cblas.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,11 +51,6 @@ static size_t kept_bytes(const nn_layer *layer) {
     return carve(layer, NULL, NN_SHARD, &m);
 }
 
-static void multiply(size_t rows, size_t columns, size_t depth, const float *a, const float *b, float *c) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)columns, (int)depth, 1, a, (int)depth, b,
-                (int)columns, 0, c, (int)columns);
-}
-
 static void forward(const nn_layer *layer, nn_pass *pass, const float *in, float *out, void *kept) {
     const size_t items = pass->items, steps = layer->in.steps, features = layer->in.width;
     const float *kernels = nn_weights_of(layer, pass, KERNEL), *bias = nn_weights_of(layer, pass, BIAS);
@@ -71,10 +65,10 @@ static void forward(const nn_layer *layer, nn_pass *pass, const float *in, float
         float *sums = m.activations + (pass->training ? t : 0) * gates;
         for (size_t i = 0; i < items; i++)
             memcpy(x + i * m.across, in + (i * steps + t) * features, features * sizeof(float));
-        multiply(items, m.gates, m.across, x, kernels, sums);
+        pass->machine->multiply(items, m.gates, m.across, x, kernels, sums);
         for (size_t i = 0; i < items; i++) {
-            pass->cells->lstm_forward(m.units, sums + i * m.gates, bias, m.cells + now * cells + i * m.units,
-                                      m.cells + next * cells + i * m.units, hidden + i * m.across);
+            pass->machine->cells->lstm_forward(m.units, sums + i * m.gates, bias, m.cells + now * cells + i * m.units,
+                                               m.cells + next * cells + i * m.units, hidden + i * m.across);
             if (layer->sequences || t + 1 == steps)
                 memcpy(out + (layer->sequences ? i * steps + t : i) * m.units, hidden + i * m.across,
                        m.units * sizeof(float));
@@ -116,21 +110,20 @@ static void backward(const nn_layer *layer, nn_pass *pass, const float *in, cons
         take_gradient(layer, &m, items, t, grad_out);
         for (size_t i = 0; i < items; i++) {
             const size_t row = i * m.units;
-            pass->cells->lstm_backward(m.units, m.activations + t * gates + i * m.gates, m.cells + t * cells + row,
-                                       m.cells + (t + 1) * cells + row, m.grad_hidden + row, m.grad_cell + row,
-                                       grad + i * m.gates, bias);
+            pass->machine->cells->lstm_backward(m.units, m.activations + t * gates + i * m.gates,
+                                                m.cells + t * cells + row, m.cells + (t + 1) * cells + row,
+                                                m.grad_hidden + row, m.grad_cell + row, grad + i * m.gates, bias);
         }
         if (t > 0) {
             fetch(m.activations + (t - 1) * gates, gates);
             fetch(m.cells + (t - 1) * cells, cells);
         }
-        if (grad_in || t > 0) multiply(items, m.across, m.gates, grad, layer->transposed, m.grad_inputs);
+        if (grad_in || t > 0) pass->machine->multiply(items, m.across, m.gates, grad, layer->transposed, m.grad_inputs);
         for (size_t i = 0; grad_in && i < items; i++)
             memcpy(grad_in + (i * steps + t) * features, m.grad_inputs + i * m.across, features * sizeof(float));
         if (slot > 0) continue;
         const size_t summed = steps - t < GRADIENT_STEPS ? steps - t : GRADIENT_STEPS;
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)m.across, (int)m.gates, (int)(summed * items), 1,
-                    m.inputs + t * inputs, (int)m.across, grad, (int)m.gates, 1, kernels, (int)m.gates);
+        pass->machine->add_transposed(m.across, m.gates, summed * items, m.inputs + t * inputs, grad, kernels);
     }
 }
 

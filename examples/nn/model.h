@@ -31,7 +31,7 @@ struct nn_model {
     char error[512];
     attn_context *context;
     attn_threads *threads;
-    const nn_cells *cells;
+    const nn_machine *machine;
     float *weights, *moments[NN_MOMENTS]; /* m and v; rmsprop has v alone, its m stays 0 */
     nn_shard *shards;
     size_t shard_count;

@@ -29,7 +29,7 @@ static nn_shard *begin(const work *w, size_t index, bool training) {
                             .training = training,
                             .weights = w->model->weights,
                             .gradients = shard->gradients,
-                            .cells = w->model->cells};
+                            .machine = w->model->machine};
     return shard;
 }
 
