@@ -27,32 +27,38 @@ static ALWAYS_INLINE vec logistic(vec x) {
 static ALWAYS_INLINE vec logistic_slope(vec x) { return v_fnma(x, x, x); }
 
 static ALWAYS_INLINE void forward_lanes(size_t units, size_t n, float *gates, const float *bias,
-                                        const float *cell_before, float *cell, float *hidden) {
+                                        const float *cell_before, float *cell, float *hidden, float *out) {
     vec sum[4];
     for (size_t k = 0; k < 4; k++) sum[k] = v_add(load(gates + k * units, n), load(bias + k * units, n));
     const vec i = logistic(sum[0]), f = logistic(sum[1]), g = v_tanh(sum[2]), o = logistic(sum[3]);
-    const vec c = v_fma(f, load(cell_before, n), v_mul(i, g));
+    const vec c = v_fma(f, load(cell_before, n), v_mul(i, g)), h = v_mul(o, v_tanh(c));
     store(gates, i, n);
     store(gates + units, f, n);
     store(gates + 2 * units, g, n);
     store(gates + 3 * units, o, n);
     store(cell, c, n);
-    store(hidden, v_mul(o, v_tanh(c)), n);
+    store(hidden, h, n);
+    if (out) store(out, h, n);
 }
 
 static void lstm_forward(size_t units, float *gates, const float *bias, const float *cell_before, float *cell,
-                         float *hidden) {
-    size_t j = 0;
-    for (; j + VEC_LANES <= units; j += VEC_LANES)
-        forward_lanes(units, VEC_LANES, gates + j, bias + j, cell_before + j, cell + j, hidden + j);
-    if (j < units) forward_lanes(units, units - j, gates + j, bias + j, cell_before + j, cell + j, hidden + j);
+                         float *hidden, float *out) {
+    for (size_t j = 0; j < units; j += VEC_LANES) {
+        const size_t left = units - j;
+        float *to = out ? out + j : NULL;
+        if (left >= VEC_LANES)
+            forward_lanes(units, VEC_LANES, gates + j, bias + j, cell_before + j, cell + j, hidden + j, to);
+        else
+            forward_lanes(units, left, gates + j, bias + j, cell_before + j, cell + j, hidden + j, to);
+    }
 }
 
 static ALWAYS_INLINE void backward_lanes(size_t units, size_t n, const float *gates, const float *cell_before,
-                                         const float *cell, const float *grad_hidden, float *grad_cell,
+                                         const float *cell, const float *above, const float *later, float *grad_cell,
                                          float *grad_gates, float *grad_bias) {
     const vec i = load(gates, n), f = load(gates + units, n), g = load(gates + 2 * units, n),
-              o = load(gates + 3 * units, n), c = v_tanh(load(cell, n)), dh = load(grad_hidden, n), one = v_set1(1);
+              o = load(gates + 3 * units, n), c = v_tanh(load(cell, n)), dh = v_add(load(above, n), load(later, n)),
+              one = v_set1(1);
     const vec dc = v_fma(v_mul(dh, o), v_fnma(c, c, one), load(grad_cell, n));
     const vec grad[4] = {
         v_mul(v_mul(dc, g), logistic_slope(i)),
@@ -68,14 +74,17 @@ static ALWAYS_INLINE void backward_lanes(size_t units, size_t n, const float *ga
 }
 
 static void lstm_backward(size_t units, const float *gates, const float *cell_before, const float *cell,
-                          const float *grad_hidden, float *grad_cell, float *grad_gates, float *grad_bias) {
-    size_t j = 0;
-    for (; j + VEC_LANES <= units; j += VEC_LANES)
-        backward_lanes(units, VEC_LANES, gates + j, cell_before + j, cell + j, grad_hidden + j, grad_cell + j,
-                       grad_gates + j, grad_bias + j);
-    if (j < units)
-        backward_lanes(units, units - j, gates + j, cell_before + j, cell + j, grad_hidden + j, grad_cell + j,
-                       grad_gates + j, grad_bias + j);
+                          const float *above, const float *later, float *grad_cell, float *grad_gates,
+                          float *grad_bias) {
+    for (size_t j = 0; j < units; j += VEC_LANES) {
+        const size_t left = units - j;
+        if (left >= VEC_LANES)
+            backward_lanes(units, VEC_LANES, gates + j, cell_before + j, cell + j, above + j, later + j, grad_cell + j,
+                           grad_gates + j, grad_bias + j);
+        else
+            backward_lanes(units, left, gates + j, cell_before + j, cell + j, above + j, later + j, grad_cell + j,
+                           grad_gates + j, grad_bias + j);
+    }
 }
 
 enum { WORDS = 64 };

@@ -16,13 +16,14 @@ enum {
 
 /* All rows of a step, of every item, lie together. In inference two steps take turns. */
 typedef struct memory {
-    size_t across, gates, units;    /* widths of the rows below */
-    float *inputs;                  /* (T + 1, items, across): x_t, then h_(t-1) */
-    float *activations;             /* (T, items, gates) */
-    float *cells;                   /* (T + 1, items, units): c_(t-1) */
-    float *grad_gates;              /* (GRADIENT_STEPS, items, gates) */
-    float *grad_inputs;             /* (items, across) */
-    float *grad_hidden, *grad_cell; /* (items, units) */
+    size_t across, gates, units; /* widths of the rows below */
+    float *inputs;               /* (T + 1, items, across): x_t, then h_(t-1) */
+    float *activations;          /* (T, items, gates) */
+    float *cells;                /* (T + 1, items, units): c_(t-1) */
+    float *grad_gates;           /* (GRADIENT_STEPS, items, gates) */
+    float *grad_inputs;          /* (items, across) */
+    float *grad_cell;            /* (items, units) */
+    float *zeros;                /* (units) */
 } memory;
 
 /* Cuts the memory and answers how much of it there is; counts alone where base is NULL. */
@@ -30,8 +31,8 @@ static size_t carve(const nn_layer *layer, float *base, size_t items, memory *m)
     const size_t units = layer->out.width, steps = layer->in.steps;
     *m = (memory){.across = layer->in.width + units, .gates = 4 * units, .units = units};
     size_t used = 0;
-    float **parts[] = {&m->inputs,      &m->activations, &m->cells,    &m->grad_gates,
-                       &m->grad_inputs, &m->grad_hidden, &m->grad_cell};
+    float **parts[] = {&m->inputs,      &m->activations, &m->cells, &m->grad_gates,
+                       &m->grad_inputs, &m->grad_cell,   &m->zeros};
     const size_t rows[] = {(steps + 1) * m->across,
                            steps * m->gates,
                            (steps + 1) * units,
@@ -51,6 +52,12 @@ static size_t kept_bytes(const nn_layer *layer) {
     return carve(layer, NULL, NN_SHARD, &m);
 }
 
+/* Whether the layer gives h_t, and where that of an item lies in its output. */
+static bool gives(const nn_layer *layer, size_t t) { return layer->sequences || t + 1 == layer->in.steps; }
+static size_t place(const nn_layer *layer, size_t item, size_t t) {
+    return (layer->sequences ? item * layer->in.steps + t : item) * layer->out.width;
+}
+
 static void forward(const nn_layer *layer, nn_pass *pass, const float *in, float *out, void *kept) {
     const size_t items = pass->items, steps = layer->in.steps, features = layer->in.width;
     const float *kernels = nn_weights_of(layer, pass, KERNEL), *bias = nn_weights_of(layer, pass, BIAS);
@@ -68,25 +75,9 @@ static void forward(const nn_layer *layer, nn_pass *pass, const float *in, float
         pass->machine->multiply(items, m.gates, m.across, x, kernels, sums);
         for (size_t i = 0; i < items; i++) {
             pass->machine->cells->lstm_forward(m.units, sums + i * m.gates, bias, m.cells + now * cells + i * m.units,
-                                               m.cells + next * cells + i * m.units, hidden + i * m.across);
-            if (layer->sequences || t + 1 == steps)
-                memcpy(out + (layer->sequences ? i * steps + t : i) * m.units, hidden + i * m.across,
-                       m.units * sizeof(float));
+                                               m.cells + next * cells + i * m.units, hidden + i * m.across,
+                                               gives(layer, t) ? out + place(layer, i, t) : NULL);
         }
-    }
-}
-
-/* The gradient of h_t: from the layer above, and from the step after. */
-static void take_gradient(const nn_layer *layer, const memory *m, size_t items, size_t t, const float *grad_out) {
-    const size_t steps = layer->in.steps, features = layer->in.width;
-    const bool last = t + 1 == steps;
-    for (size_t i = 0; i < items; i++) {
-        const float *later = m->grad_inputs + i * m->across + features;
-        const float *above = layer->sequences ? grad_out + (i * steps + t) * m->units
-                             : last           ? grad_out + i * m->units
-                                              : NULL;
-        float *grad = m->grad_hidden + i * m->units;
-        for (size_t j = 0; j < m->units; j++) grad[j] = (above ? above[j] : 0) + (last ? 0 : later[j]);
     }
 }
 
@@ -103,16 +94,19 @@ static void backward(const nn_layer *layer, nn_pass *pass, const float *in, cons
     memory m;
     carve(layer, kept, items, &m);
     const size_t inputs = items * m.across, cells = items * m.units, gates = items * m.gates;
+    memset(m.grad_inputs, 0, inputs * sizeof(float)); /* nothing comes from after the last step */
     memset(m.grad_cell, 0, cells * sizeof(float));
+    memset(m.zeros, 0, m.units * sizeof(float));
     for (size_t t = steps; t-- > 0;) {
         const size_t slot = t % GRADIENT_STEPS;
         float *grad = m.grad_gates + slot * gates;
-        take_gradient(layer, &m, items, t, grad_out);
         for (size_t i = 0; i < items; i++) {
             const size_t row = i * m.units;
+            const float *above = gives(layer, t) ? grad_out + place(layer, i, t) : m.zeros;
             pass->machine->cells->lstm_backward(m.units, m.activations + t * gates + i * m.gates,
-                                                m.cells + t * cells + row, m.cells + (t + 1) * cells + row,
-                                                m.grad_hidden + row, m.grad_cell + row, grad + i * m.gates, bias);
+                                                m.cells + t * cells + row, m.cells + (t + 1) * cells + row, above,
+                                                m.grad_inputs + i * m.across + features, m.grad_cell + row,
+                                                grad + i * m.gates, bias);
         }
         if (t > 0) {
             fetch(m.activations + (t - 1) * gates, gates);
