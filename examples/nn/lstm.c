@@ -111,6 +111,7 @@ static void backward(const nn_layer *layer, nn_pass *pass, const float *in, cons
         if (t > 0) {
             fetch(m.activations + (t - 1) * gates, gates);
             fetch(m.cells + (t - 1) * cells, cells);
+            for (size_t i = 0; layer->sequences && i < items; i++) fetch(grad_out + place(layer, i, t - 1), m.units);
         }
         if (grad_in || t > 0) pass->machine->multiply(items, m.across, m.gates, grad, layer->transposed, m.grad_inputs);
         for (size_t i = 0; grad_in && i < items; i++)
