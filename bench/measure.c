@@ -182,7 +182,8 @@ static void name_rows(measurement *m, const kit_problem *problem, attn_context *
     if (attn_layer_forward_plan(context, &problem->desc, &plan))
         fail("%s: %s", m->spec.name, attn_last_error_message());
     const char *names[IMPLEMENTATION_ROOM], *chosen = attn_plan_implementation(plan);
-    const size_t count = kit_implementations(context, m->spec.score, m->spec.dtype, names, IMPLEMENTATION_ROOM);
+    const size_t count =
+        kit_implementations(context, "forward", m->spec.score, m->spec.dtype, names, IMPLEMENTATION_ROOM);
     for (size_t i = 0; i < count; i++)
         if (is_wanted(wanted, names[i], chosen))
             m->rows[m->count++] = (row){.implementation = names[i], .chosen = !strcmp(names[i], chosen)};

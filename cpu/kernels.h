@@ -106,6 +106,18 @@ typedef struct attn_kernels_real {
     void (*tanh_gradient_row)(const void *y, const void *grad, void *to, size_t n);
     void (*add_to)(const void *from, void *to, size_t n);
     void (*dot_less)(const void *a, const void *b, size_t n, const void *less, void *to);
+    /* For compositions' backward pass (kernel_gradient_rows.h). */
+    /* As tanh_scores, and t[r][k] = tanh(z[r][k] + qw[k]); t may be z. */
+    void (*tanh_keep)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v, void *t, ptrdiff_t t_row,
+                      void *scores, int accumulate);
+    /* scores[r] = sum over k < width of t[r][k] v[k] */
+    void (*row_scores)(size_t rows, size_t width, const void *t, ptrdiff_t t_row, const void *v, void *scores);
+    /* weights: p -> p (gradients + shift); gradients: -> p. shift: one element. */
+    void (*softmax_gradient)(void *weights, size_t n, const void *shift, void *gradients);
+    /* With g[r][k] = scores[r] v[k] (1 - t[r][k]^2): z = g, or z += g when accumulate; query[k] += sum of g[r][k]; weight[k] += sum of
+     * scores[r] t[r][k]. z may be t. */
+    void (*tanh_gradient)(size_t rows, size_t width, const void *t, ptrdiff_t t_row, const void *scores, const void *v, void *z, ptrdiff_t z_row,
+                          int accumulate, void *query, void *weight);
 } attn_kernels_real;
 
 typedef struct attn_kernels {

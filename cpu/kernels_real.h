@@ -5,6 +5,7 @@
 #include "cpu/kernel_partial.h"
 
 #include "cpu/kernel_dot.h"
+#include "cpu/kernel_gradient_rows.h"
 #include "cpu/kernel_rows.h"
 
 #include "cpu/kernel_additive.h"
@@ -40,5 +41,9 @@
         .tanh_gradient_row = tanh_gradient_row_##suffix,        \
         .add_to = add_to_##suffix,                              \
         .dot_less = dot_less_##suffix,                          \
+        .tanh_keep = tanh_keep_##suffix,                        \
+        .row_scores = row_scores_##suffix,                      \
+        .softmax_gradient = softmax_gradient_##suffix,          \
+        .tanh_gradient = tanh_gradient_##suffix,                \
     }
 /* clang-format on */

@@ -164,6 +164,7 @@ typedef struct attn_product {
     size_t lda, ldb;
     void *c;
     size_t ldc;
+    int trans_a, trans_b; /* never both */
 } attn_product;
 
 /* Below the threading limit, and with both vectors on OpenBLAS's stack. */
@@ -205,60 +206,64 @@ static void add_vector(const attn_openblas *blas, attn_dtype dtype, int trans, s
 }
 
 /* A product with one row or column: later versions would hand it to GEMV, whose limit is lower. */
-static void multiply_vector(const attn_openblas *blas, attn_dtype dtype, int trans_b, attn_tile size,
-                            const attn_product *p, bool accumulate) {
+static void multiply_vector(const attn_openblas *blas, attn_dtype dtype, attn_tile size, const attn_product *p,
+                            bool accumulate) {
     const attn_vector c = {p->c, size.m == 1 ? 1 : p->ldc};
+    const size_t a_step = p->trans_a == TRANS ? p->lda : 1, b_step = p->trans_b == TRANS ? 1 : p->ldb;
     if (!accumulate) clear(c, size.m == 1 ? size.n : size.m, size_of(dtype));
-    if (size.m > 1)
-        add_vector(blas, dtype, NO_TRANS, size.m, size.k, p->a, p->lda, p->b, trans_b == TRANS ? 1 : p->ldb, c);
-    else if (trans_b == TRANS)
-        add_vector(blas, dtype, NO_TRANS, size.n, size.k, p->b, p->ldb, p->a, 1, c);
+    if (size.m > 1 && p->trans_a == TRANS)
+        add_vector(blas, dtype, TRANS, size.k, size.m, p->a, p->lda, p->b, b_step, c);
+    else if (size.m > 1)
+        add_vector(blas, dtype, NO_TRANS, size.m, size.k, p->a, p->lda, p->b, b_step, c);
+    else if (p->trans_b == TRANS)
+        add_vector(blas, dtype, NO_TRANS, size.n, size.k, p->b, p->ldb, p->a, a_step, c);
     else
-        add_vector(blas, dtype, TRANS, size.k, size.n, p->b, p->ldb, p->a, 1, c);
+        add_vector(blas, dtype, TRANS, size.k, size.n, p->b, p->ldb, p->a, a_step, c);
 }
 
-static void multiply(const attn_openblas *blas, attn_dtype dtype, int trans_b, attn_tile size, const attn_product *p,
+static void multiply(const attn_openblas *blas, attn_dtype dtype, attn_tile size, const attn_product *p,
                      bool accumulate) {
     if (size.m == 1 || size.n == 1) {
-        multiply_vector(blas, dtype, trans_b, size, p, accumulate);
+        multiply_vector(blas, dtype, size, p, accumulate);
         return;
     }
     const int m = (int)size.m, n = (int)size.n, k = (int)size.k, lda = (int)p->lda, ldb = (int)p->ldb,
               ldc = (int)p->ldc;
     if (dtype == ATTN_FLOAT32)
-        blas->sgemm(ROW_MAJOR, NO_TRANS, trans_b, m, n, k, 1, p->a, lda, p->b, ldb, accumulate, p->c, ldc);
+        blas->sgemm(ROW_MAJOR, p->trans_a, p->trans_b, m, n, k, 1, p->a, lda, p->b, ldb, accumulate, p->c, ldc);
     else
-        blas->dgemm(ROW_MAJOR, NO_TRANS, trans_b, m, n, k, 1, p->a, lda, p->b, ldb, accumulate, p->c, ldc);
+        blas->dgemm(ROW_MAJOR, p->trans_a, p->trans_b, m, n, k, 1, p->a, lda, p->b, ldb, accumulate, p->c, ldc);
 }
 
-static void multiply_tiled(const attn_openblas *blas, attn_dtype dtype, int trans_b, attn_tile whole, attn_tile tile,
+static void multiply_tiled(const attn_openblas *blas, attn_dtype dtype, attn_tile whole, attn_tile tile,
                            const attn_product *p, bool accumulate) {
     const size_t size = size_of(dtype);
     for (size_t m = 0; m < whole.m; m += tile.m)
         for (size_t n = 0; n < whole.n; n += tile.n)
             for (size_t k = 0; k < whole.k; k += tile.k) {
-                attn_product part = {
-                    .a = at(p->a, p->lda, m, k, size),
-                    .lda = p->lda,
-                    .b = trans_b == TRANS ? at(p->b, p->ldb, n, k, size) : at(p->b, p->ldb, k, n, size),
-                    .ldb = p->ldb,
-                    .c = (char *)p->c + (m * p->ldc + n) * size,
-                    .ldc = p->ldc,
-                };
+                attn_product part = *p;
+                part.a = p->trans_a == TRANS ? at(p->a, p->lda, k, m, size) : at(p->a, p->lda, m, k, size);
+                part.b = p->trans_b == TRANS ? at(p->b, p->ldb, n, k, size) : at(p->b, p->ldb, k, n, size);
+                part.c = (char *)p->c + (m * p->ldc + n) * size;
                 attn_tile now = {least(tile.m, whole.m - m), least(tile.n, whole.n - n), least(tile.k, whole.k - k)};
-                multiply(blas, dtype, trans_b, now, &part, accumulate || k > 0);
+                multiply(blas, dtype, now, &part, accumulate || k > 0);
             }
 }
 
 void attn_openblas_gemm(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                         size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate) {
-    attn_product product = {a, b, lda, ldb, c, ldc};
-    multiply_tiled(blas, dtype, NO_TRANS, (attn_tile){m, n, k}, cut(product_limit(blas), m, n, k), &product,
-                   accumulate);
+    attn_product product = {a, b, lda, ldb, c, ldc, NO_TRANS, NO_TRANS};
+    multiply_tiled(blas, dtype, (attn_tile){m, n, k}, cut(product_limit(blas), m, n, k), &product, accumulate);
 }
 
 void attn_openblas_gemm_nt(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
-                           size_t lda, const void *b, size_t ldb, void *c, size_t ldc) {
-    attn_product product = {a, b, lda, ldb, c, ldc};
-    multiply_tiled(blas, dtype, TRANS, (attn_tile){m, n, k}, cut_nt(blas, m, n, k), &product, false);
+                           size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate) {
+    attn_product product = {a, b, lda, ldb, c, ldc, NO_TRANS, TRANS};
+    multiply_tiled(blas, dtype, (attn_tile){m, n, k}, cut_nt(blas, m, n, k), &product, accumulate);
+}
+
+void attn_openblas_gemm_tn(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
+                           size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate) {
+    attn_product product = {a, b, lda, ldb, c, ldc, TRANS, NO_TRANS};
+    multiply_tiled(blas, dtype, (attn_tile){m, n, k}, cut(product_limit(blas), m, n, k), &product, accumulate);
 }

@@ -50,6 +50,9 @@ void attn_openblas_gemm(const attn_openblas *blas, attn_dtype dtype, size_t m, s
                         size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);
 /* C (m, n) = A (m, k) B^T, B (n, k) */
 void attn_openblas_gemm_nt(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
-                           size_t lda, const void *b, size_t ldb, void *c, size_t ldc);
+                           size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);
+/* C (m, n) = A^T B, A (k, m), B (k, n) */
+void attn_openblas_gemm_tn(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
+                           size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);
 
 #endif

@@ -85,6 +85,17 @@ static row_sizes measure_row(const reference_input *in, size_t item, size_t i, c
     return row;
 }
 
+static double scale_of(const row_sizes *sizes) { return 2 * sizes->a + 2 * sizes->s + sqrt(sizes->attended) + 8; }
+
+double gates_scale(const reference_input *input, size_t item, size_t query, double u) {
+    const double *given = reference_query(input, item, query);
+    double *x = calloc(input->query_features, sizeof *x);
+    for (size_t j = 0; j < input->query_features && given; j++) x[j] = given[j];
+    const row_sizes sizes = measure_row(input, item, query, x, u);
+    free(x);
+    return scale_of(&sizes);
+}
+
 static void gate_row(const reference_input *in, const reference_result *result, size_t item, size_t i, attn_dtype dtype,
                      const gates *out) {
     const size_t T = in->timesteps, D = in->features, Dq = in->query_features, U = in->units;
@@ -94,7 +105,7 @@ static void gate_row(const reference_input *in, const reference_result *result, 
     double *x = calloc(Dq + D, sizeof *x), *m = x + Dq;
     for (size_t j = 0; j < Dq && given; j++) x[j] = given[j];
     const row_sizes sizes = measure_row(in, item, i, x, u);
-    const double c = 2 * sizes.a + 2 * sizes.s + sqrt(sizes.attended) + 8;
+    const double c = scale_of(&sizes);
 
     for (size_t s = 0; s < T; s++) {
         const double p = (double)result->attention_weights[row * T + s];

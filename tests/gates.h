@@ -17,6 +17,10 @@
  *     context             u C M_d + eta max|H[s][d]|
  *     lse                 u (2A + 2S + 8)
  *     output a            2u (C + 4 sqrt(D + Dq)) (1 - a^2) (M |w_c| + |x| |w_c|) + 2u |a|
+ *
+ * A gradient's gate is 2u (C_max + 4 sqrt(n)) G + eta, with G the gradient's definition evaluated with absolute values in
+ * place of its factors and sums in place of its differences, n the longest sum in it, and C_max the largest C of the queries that
+ * it sums up.
  */
 #ifndef ATTN_TESTS_GATES_H
 #define ATTN_TESTS_GATES_H
@@ -29,6 +33,17 @@ typedef struct gates {
 
 /* The gates of every element, given the reference results. */
 void gates_layer(const reference_input *input, const reference_result *result, attn_dtype dtype, const gates *out);
+
+/* C of one query; u as above. */
+double gates_scale(const reference_input *input, size_t item, size_t query, double u);
+
+typedef struct gates_gradients {
+    double *h, *query, *luong_w, *bahdanau_w1, *bahdanau_w2, *bahdanau_v, *w_c; /* shaped as the gradients */
+} gates_gradients;
+
+/* The gates of every gradient. `sizes` has room for one more set of gradients, zeroed. */
+void gates_backward(const reference_input *input, const reference_result *forward, const reference_incoming *incoming,
+                    attn_dtype dtype, const reference_gradients *sizes, const gates_gradients *out);
 
 /* |value - expected| / gate. NaN and infinity must match: 0 when they do, infinity when they do not. */
 double gates_error(long double value, long double expected, double gate);

@@ -235,6 +235,8 @@ void kit_problem_free(kit_problem *problem) {
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     for (int i = 0; i < INPUTS; i++) kit_free(problem->buffers->inputs[i].memory);
     for (int i = 0; i < OUTPUTS; i++) kit_free(problem->buffers->outputs[i].memory);
+    kit_gradients_free(problem->gradients);
+    kit_free(problem->kept);
     kit_free(problem->buffers->starts);
     kit_free(problem->buffers->lengths);
     free(problem->buffers);
@@ -305,6 +307,9 @@ static attn_status run(kit_problem *problem, const attn_plan *plan, unsigned out
     kit_problem_poison(problem);
     args.workspace_size = attn_plan_workspace_size(plan);
     args.workspace = kit_alloc(args.workspace_size, problem->guard);
+    kit_free(problem->kept);
+    args.kept_size = problem->kept_size = attn_plan_kept_size(plan);
+    args.kept = problem->kept = args.kept_size ? kit_alloc(args.kept_size, problem->guard) : NULL;
     if (status == ATTN_OK) status = attn_layer_forward(plan, &args);
     kit_free(args.workspace);
     kit_free(prepared);
@@ -317,6 +322,10 @@ attn_status kit_problem_run(kit_problem *problem, const attn_plan *plan, unsigne
 
 attn_status kit_problem_run_prepared(kit_problem *problem, const attn_plan *plan, unsigned outputs) {
     return run(problem, plan, outputs, attn_plan_prepared_size(plan) > 0);
+}
+
+bool kit_problem_inputs_unchanged(const kit_problem *problem) {
+    return hash_inputs(problem->buffers) == problem->buffers->hash;
 }
 
 /* ---- Judging ------------------------------------------------------------------------------------------- */
@@ -351,7 +360,7 @@ kit_verdict kit_problem_check(kit_problem *problem) {
                                            problem->gates.attention_weights, problem->gates.lse};
     for (int i = 0; i < OUTPUTS; i++)
         if (problem->given & 1u << i) check_output(problem, i, expected[i], limits[i], &verdict);
-    if (hash_inputs(problem->buffers) != problem->buffers->hash) {
+    if (!kit_problem_inputs_unchanged(problem)) {
         verdict.error = INFINITY;
         snprintf(verdict.where, sizeof verdict.where, "an input was written to");
     }
@@ -364,21 +373,15 @@ void *kit_problem_output(const kit_problem *problem, unsigned which, size_t *byt
     const kit_tensor *t = &problem->buffers->outputs[index];
     *bytes = 0;
     if (!(problem->given & which)) return NULL;
-    char *copy = kit_array(t->items * t->rows * t->width, t->element);
-    for (size_t item = 0; item < t->items; item++)
-        for (size_t row = 0; row < t->rows; row++) {
-            memcpy(copy + *bytes, t->data + (item * t->item_stride + row * t->row_stride) * t->element,
-                   t->width * t->element);
-            *bytes += t->width * t->element;
-        }
-    return copy;
+    return kit_tensor_copy(t, bytes);
 }
 
 /* ---- Implementations ---------------------------------------------------------------------------------- */
 
-size_t kit_implementations(attn_context *context, attn_score score, attn_dtype dtype, const char **names, size_t room) {
+size_t kit_implementations(attn_context *context, const char *pass, attn_score score, attn_dtype dtype,
+                           const char **names, size_t room) {
     char suffix[64];
-    snprintf(suffix, sizeof suffix, ":%s:forward:%s", kit_score_name(score), kit_dtype_name(dtype));
+    snprintf(suffix, sizeof suffix, ":%s:%s:%s", kit_score_name(score), pass, kit_dtype_name(dtype));
     size_t count = 0;
     const char *name;
     for (size_t i = 0; count < room && (name = attn_context_implementation_name(context, i)); i++) {

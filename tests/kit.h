@@ -100,6 +100,9 @@ typedef struct kit_problem {
     kit_results expected; /* of spec.distinct items; made by kit_problem_expect */
     gates gates;          /* shaped as expected */
     unsigned given;       /* which outputs the last run was asked for */
+    void *kept;           /* of the last run in training */
+    size_t kept_size;
+    struct kit_gradients *gradients; /* of the backward pass, once there was one */
 } kit_problem;
 
 /* Content by the case's fill and seed, laid out by its options. Steps that no query may see are NaN. */
@@ -135,10 +138,46 @@ kit_verdict kit_problem_check(kit_problem *problem);
 /* Copies an output of the last run, dense: bytes of the dtype, from malloc. NULL where the run gave none. */
 void *kit_problem_output(const kit_problem *problem, unsigned which, size_t *bytes);
 
+/* ---- Backward ------------------------------------------------------------------------------------- */
+
+enum {
+    KIT_GRAD_H = 1,
+    KIT_GRAD_QUERY = 2,
+    KIT_GRAD_LUONG_W = 4,
+    KIT_GRAD_W1 = 8,
+    KIT_GRAD_W2 = 16,
+    KIT_GRAD_V = 32,
+    KIT_GRAD_W_C = 64,
+    KIT_ALL_GRADIENTS = 127
+};
+
+/* Arguments for what the last run in training kept: incoming gradients (KIT_OUTPUT and so on) from the case's seed, and where the gradients
+ * that are wanted go; without a workspace. What the case does not have is left out. */
+attn_layer_backward_args kit_problem_back_args(kit_problem *problem, unsigned incoming, unsigned gradients);
+
+/* Other incoming gradients than the seed's: dense, of spec.distinct items. */
+void kit_problem_set_incoming(kit_problem *problem, unsigned which, const double *values);
+
+/* Runs with a workspace of exactly the planned size full of NaN. What is written holds NaN before, what is accumulated numbers. */
+attn_status kit_problem_back(kit_problem *problem, const attn_plan *plan, unsigned incoming, unsigned gradients,
+                             uint64_t accumulate);
+
+/* Compares what the last backward run wrote, and that nothing else changed. */
+kit_verdict kit_problem_check_back(kit_problem *problem);
+
+/* Copies a gradient of the last run, dense, from malloc. NULL where it was not wanted. */
+void *kit_problem_gradient(const kit_problem *problem, unsigned which, size_t *bytes);
+
+/* What the reference makes of an incoming set: spec.distinct items, and `count` elements. Owned by the problem, until the next set. */
+const long double *kit_problem_expected_gradient(kit_problem *problem, unsigned incoming, unsigned which,
+                                                 size_t *count);
+
 /* ---- Implementations ------------------------------------------------------------------------------ */
 
-/* The names of the implementations that this build has for a score and dtype, in order of preference. Returns how many. */
-size_t kit_implementations(attn_context *context, attn_score score, attn_dtype dtype, const char **names, size_t room);
+/* The names of the implementations that this build has for a pass ("forward", "backward"), a score and a dtype, in order of preference.
+ * Returns how many. */
+size_t kit_implementations(attn_context *context, const char *pass, attn_score score, attn_dtype dtype,
+                           const char **names, size_t room);
 
 /* A context for `threads` that forces an implementation (NULL: the choice is the library's); ends the program when it can't be
  * had. */

@@ -11,6 +11,12 @@ void *kit_array(size_t count, size_t size);
 /* The content of sizes->batch items. */
 kit_content kit_fill_content(const kit_case *spec, const reference_input *sizes);
 
+/* An incoming gradient's next element. */
+double kit_fill_gradient(const kit_case *spec, uint64_t *state);
+
+void kit_gradients_free(struct kit_gradients *gradients);
+bool kit_problem_inputs_unchanged(const kit_problem *problem);
+
 /* Gates by the expected results, times a factor. */
 void kit_problem_gates(kit_problem *problem, double factor);
 
@@ -27,6 +33,7 @@ void kit_tensor_put(const kit_tensor *t, size_t item, size_t row, const double *
 double kit_tensor_get(const kit_tensor *t, size_t item, size_t row, size_t i);
 void kit_tensor_poison(const kit_tensor *t);
 bool kit_tensor_gaps_untouched(const kit_tensor *t);
+char *kit_tensor_copy(const kit_tensor *t, size_t *bytes); /* dense, from malloc */
 uint64_t kit_tensor_hash(const kit_tensor *t, uint64_t hash);
 
 #endif

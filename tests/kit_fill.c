@@ -103,6 +103,14 @@ static void fill_mask(random_state *r, const kit_case *spec, size_t items, size_
     }
 }
 
+double kit_fill_gradient(const kit_case *spec, uint64_t *state) {
+    random_state r = {*state};
+    const double value =
+        spec->fill == KIT_INTEGER ? (double)random_below(&r, 5) - 2 : rounded(spec->dtype, random_normal(&r));
+    *state = r.state;
+    return value;
+}
+
 kit_content kit_fill_content(const kit_case *spec, const reference_input *sizes) {
     random_state r = {spec->seed};
     kit_content content = {0};

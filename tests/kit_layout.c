@@ -69,6 +69,17 @@ bool kit_tensor_gaps_untouched(const kit_tensor *t) {
     return untouched;
 }
 
+char *kit_tensor_copy(const kit_tensor *t, size_t *bytes) {
+    char *copy = kit_array(t->items * t->rows * t->width, t->element);
+    *bytes = 0;
+    for (size_t item = 0; item < t->items; item++)
+        for (size_t row = 0; row < t->rows && t->width; row++) {
+            memcpy(copy + *bytes, t->data + offset(t, item, row), t->width * t->element);
+            *bytes += t->width * t->element;
+        }
+    return copy;
+}
+
 /* FNV-1a over words: any changed byte changes it. */
 uint64_t kit_tensor_hash(const kit_tensor *t, uint64_t hash) {
     const char *bytes = t->memory;

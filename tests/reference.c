@@ -29,6 +29,7 @@ const double *reference_query(const reference_input *input, size_t item, size_t 
 #define EXP exp
 #define TANH tanh
 #define LOG log
+#include "tests/reference_backward.h"
 #include "tests/reference_layer.h"
 #undef REAL
 #undef LAYER
@@ -53,4 +54,5 @@ __float128 logq(__float128 x);
 #define LOG logq
 #endif
 #define LAYER(part) reference_##part##_quad
+#include "tests/reference_backward.h"
 #include "tests/reference_layer.h"

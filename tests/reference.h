@@ -42,4 +42,22 @@ const double *reference_query(const reference_input *input, size_t item, size_t 
 void reference_layer_float64(const reference_input *input, const reference_result *result);
 void reference_layer_quad(const reference_input *input, const reference_result *result);
 
+/* Gradients of a loss by the results, shaped as these; NULL: none. */
+typedef struct reference_incoming {
+    const double *output, *context, *attention_weights, *lse;
+    const size_t *copies; /* (B): how often an item counts in the sums over items; NULL: once */
+} reference_incoming;
+
+/* Gradients by the inputs, shaped as these; query only where one is given, weights only those of the score. */
+typedef struct reference_gradients {
+    long double *h, *query, *luong_w, *bahdanau_w1, *bahdanau_w2, *bahdanau_v, *w_c;
+} reference_gradients;
+
+/* Added to what `gradients` holds (query: written); forward holds the results of the same input. With sizes: instead the
+ * size of the terms of each, from absolute values. */
+void reference_backward_float64(const reference_input *input, const reference_result *forward,
+                                const reference_incoming *incoming, bool sizes, const reference_gradients *gradients);
+void reference_backward_quad(const reference_input *input, const reference_result *forward,
+                             const reference_incoming *incoming, bool sizes, const reference_gradients *gradients);
+
 #endif

@@ -24,6 +24,32 @@ static const struct way {
 };
 enum { WAYS = sizeof ways / sizeof *ways, WAYS_OF_LARGE = 2 };
 
+/* The ways to call the backward pass of one case, each after a forward pass of another implementation. Large cases take the first. */
+static const struct way_back {
+    const char *name;
+    kit_guard guard;
+    unsigned incoming, gradients;
+    uint64_t flags, accumulate;
+    int64_t larger;
+} ways_back[] = {
+    {"all gradients", KIT_GUARD_BEHIND, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, 0, 0, 0},
+    {"accumulating", KIT_GUARD_FRONT, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, 0, 7, 0},
+    {"computing again", KIT_GUARD_BEHIND, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, ATTN_LAYER_RECOMPUTE, 0, 0},
+    {"less than planned", KIT_GUARD_FRONT, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, 0, 0, 3},
+    {"from the output alone", KIT_GUARD_FRONT, KIT_OUTPUT, KIT_ALL_GRADIENTS, 0, 0, 0},
+    {"from the context alone", KIT_GUARD_BEHIND, KIT_CONTEXT, KIT_ALL_GRADIENTS, 0, 0, 0},
+    {"from the weights alone", KIT_GUARD_FRONT, KIT_WEIGHTS, KIT_ALL_GRADIENTS, 0, 0, 0},
+    {"from lse alone", KIT_GUARD_BEHIND, KIT_LSE, KIT_ALL_GRADIENTS, 0, 0, 0},
+    {"to H alone", KIT_GUARD_BEHIND, KIT_OUTPUT, KIT_GRAD_H, 0, 0, 0},
+    {"to the query alone", KIT_GUARD_FRONT, KIT_OUTPUT, KIT_GRAD_QUERY, 0, 0, 0},
+    {"to luong_w alone", KIT_GUARD_BEHIND, KIT_OUTPUT, KIT_GRAD_LUONG_W, 0, 0, 0},
+    {"to bahdanau_w1 alone", KIT_GUARD_FRONT, KIT_OUTPUT, KIT_GRAD_W1, 0, 0, 0},
+    {"to bahdanau_w2 alone", KIT_GUARD_BEHIND, KIT_OUTPUT, KIT_GRAD_W2, 0, 0, 0},
+    {"to bahdanau_v alone", KIT_GUARD_FRONT, KIT_OUTPUT, KIT_GRAD_V, 0, 0, 0},
+    {"to w_c alone", KIT_GUARD_BEHIND, KIT_OUTPUT, KIT_GRAD_W_C, 0, 0, 0},
+};
+enum { WAYS_BACK = sizeof ways_back / sizeof *ways_back };
+
 static bool is_large(const kit_case *spec) { return spec->batch * spec->timesteps * spec->features > 1000000; }
 
 static bool nothing_asked(const kit_case *spec, unsigned outputs) { return spec->units == 0 && outputs == KIT_OUTPUT; }
@@ -100,22 +126,98 @@ static bool wanted(const walk_tally *tally, const char *name) {
     return !length || (!strncmp(name, tally->implementation, length) && (!name[length] || name[length] == ':'));
 }
 
-size_t walk_usable(const kit_case *spec, const char **names) {
+typedef attn_status (*plan_function)(attn_context *, const attn_layer_desc *, attn_plan **);
+
+static size_t usable(const kit_case *spec, const char *pass, plan_function plan_pass, uint64_t flags,
+                     const char **names) {
     const char *all[WALK_IMPLEMENTATIONS];
     attn_context *context = kit_context(1, NULL);
-    const size_t count = kit_implementations(context, spec->score, spec->dtype, all, WALK_IMPLEMENTATIONS);
+    const size_t count = kit_implementations(context, pass, spec->score, spec->dtype, all, WALK_IMPLEMENTATIONS);
     kit_problem *problem = kit_problem_make(spec, KIT_GUARD_BEHIND);
-    size_t usable = 0;
+    problem->desc.flags = flags;
+    size_t found = 0;
     for (size_t i = 0; i < count; i++) {
         attn_context *forced = kit_context(1, all[i]);
         attn_plan *plan;
-        if (attn_layer_forward_plan(forced, &problem->desc, &plan) != ATTN_ERROR_UNSUPPORTED) names[usable++] = all[i];
+        if (plan_pass(forced, &problem->desc, &plan) != ATTN_ERROR_UNSUPPORTED) names[found++] = all[i];
         attn_plan_destroy(plan);
         attn_context_destroy(forced);
     }
     kit_problem_free(problem);
     attn_context_destroy(context);
-    return usable;
+    return found;
+}
+
+size_t walk_usable(const kit_case *spec, const char **names) { return walk_usable_flags(spec, 0, names); }
+
+size_t walk_usable_flags(const kit_case *spec, uint64_t flags, const char **names) {
+    return usable(spec, "forward", attn_layer_forward_plan, flags, names);
+}
+
+size_t walk_usable_backward(const kit_case *spec, const char **names) {
+    return usable(spec, "backward", attn_layer_backward_plan, 0, names);
+}
+
+static const char *describe_status(attn_status status, char *text, size_t room) {
+    snprintf(text, room, "%s: %s", attn_status_string(status), attn_last_error_message());
+    return text;
+}
+
+/* One way to call one implementation after a forward pass by another; NULL or what went wrong. */
+static const char *try_way_back(walk_tally *tally, const struct way_back *way, const char *forward,
+                                const char *backward, kit_problem *problem, char *text, size_t room) {
+    attn_layer_desc desc = enlarge(&problem->desc, way->larger);
+    desc.flags = ATTN_LAYER_TRAINING | way->flags;
+    attn_plan *plan = walk_plan(&desc, forward, tally->threads);
+    problem->args.batch = problem->desc.batch, problem->args.timesteps = problem->desc.timesteps;
+    problem->args.queries = problem->desc.queries == ATTN_LAST_STEP ? 1 : problem->desc.queries;
+    attn_status status = kit_problem_run(problem, plan, KIT_CONTEXT);
+    attn_plan_destroy(plan);
+    if (status) return describe_status(status, text, room);
+    kit_verdict verdict = kit_problem_check(problem);
+    if (verdict.error <= 1) {
+        plan = walk_plan(&desc, backward, tally->threads);
+        status = kit_problem_back(problem, plan, way->incoming, way->gradients, way->accumulate);
+        attn_plan_destroy(plan);
+        if (status) return describe_status(status, text, room);
+        verdict = kit_problem_check_back(problem);
+    }
+    snprintf(text, room, "after %s: error/gate %.3g: %s", forward, verdict.error, verdict.where);
+    if (!(verdict.error <= 1)) return text;
+    tally->worst = verdict.error > tally->worst ? verdict.error : tally->worst;
+    return NULL;
+}
+
+/* Whether the way is one for this case: a gradient to give, and one to take. */
+static bool has_way_back(const kit_case *spec, const struct way_back *way) {
+    const bool additive = spec->score == ATTN_SCORE_BAHDANAU;
+    unsigned incoming = KIT_CONTEXT | KIT_LSE, gradients = 0;
+    if (spec->units) incoming |= KIT_OUTPUT, gradients |= KIT_GRAD_W_C;
+    if (spec->timesteps) incoming |= KIT_WEIGHTS, gradients |= KIT_GRAD_H;
+    if (spec->queries != ATTN_LAST_STEP) gradients |= KIT_GRAD_QUERY;
+    if (spec->score == ATTN_SCORE_LUONG) gradients |= KIT_GRAD_LUONG_W;
+    if (additive) gradients |= KIT_GRAD_W1 | KIT_GRAD_W2 | KIT_GRAD_V;
+    return way->incoming & incoming && way->gradients & gradients && (additive || !way->flags);
+}
+
+static void walk_backward(walk_tally *tally, const kit_case *spec, kit_problem *const problems[2]) {
+    const char *names[WALK_IMPLEMENTATIONS], *forwards[WALK_IMPLEMENTATIONS];
+    const size_t count = walk_usable_backward(spec, names),
+                 forward_count = walk_usable_flags(spec, ATTN_LAYER_TRAINING, forwards);
+    if (!count != !forward_count) report(tally, spec, "none", "planning", "one pass without the other");
+    for (size_t i = 0; i < count && forward_count; i++) {
+        char text[320];
+        const char *wrong = NULL;
+        if (!wanted(tally, names[i])) continue;
+        for (size_t w = 0; w < (is_large(spec) ? 1 : WAYS_BACK) && !wrong; w++) {
+            const struct way_back *way = &ways_back[w];
+            if (!has_way_back(spec, way)) continue;
+            wrong = try_way_back(tally, way, forwards[(i + w) % forward_count], names[i], problems[way->guard], text,
+                                 sizeof text);
+            if (wrong) report(tally, spec, names[i], way->name, wrong);
+        }
+        tally->passed += !wrong;
+    }
 }
 
 void walk_case(walk_tally *tally, const kit_case *spec) {
@@ -126,6 +228,7 @@ void walk_case(walk_tally *tally, const kit_case *spec) {
     for (size_t i = 0; i < count; i++)
         if (wanted(tally, names[i])) walk_implementation(tally, spec, names[i], problems);
     if (!count && !tally->implementation) report(tally, spec, "none", "planning", "no implementation can run it");
+    walk_backward(tally, spec, problems);
     kit_problem_free(problems[0]);
     kit_problem_free(problems[1]);
 }
@@ -133,7 +236,8 @@ void walk_case(walk_tally *tally, const kit_case *spec) {
 attn_plan *walk_plan(const attn_layer_desc *desc, const char *name, int threads) {
     attn_context *context = kit_context(threads, name);
     attn_plan *plan;
-    if (attn_layer_forward_plan(context, desc, &plan)) {
+    const plan_function plan_pass = strstr(name, ":backward:") ? attn_layer_backward_plan : attn_layer_forward_plan;
+    if (plan_pass(context, desc, &plan)) {
         fprintf(stderr, "no plan: %s\n", attn_last_error_message());
         abort();
     }

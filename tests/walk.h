@@ -16,11 +16,15 @@ typedef struct walk_tally {
  * `implementation` narrows the choice. */
 void walk_case(walk_tally *tally, const kit_case *spec);
 
-/* The implementations that can be planned for a case, forced. Returns how many. */
+/* The implementations of the forward pass that can be planned for a case, forced; with flags as in attn_layer_desc. Returns how many. */
 enum { WALK_IMPLEMENTATIONS = 32 };
 size_t walk_usable(const kit_case *spec, const char **names);
+size_t walk_usable_flags(const kit_case *spec, uint64_t flags, const char **names);
 
-/* A context that forces `name` and a plan on it; ends the program when that can't be. */
+/* The same of the backward pass. */
+size_t walk_usable_backward(const kit_case *spec, const char **names);
+
+/* A context that forces `name` and a plan on it, of the pass that the name says; ends the program when that can't be. */
 attn_plan *walk_plan(const attn_layer_desc *desc, const char *name, int threads);
 
 #endif

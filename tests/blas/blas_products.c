@@ -9,7 +9,7 @@
 
 enum { MOST = 100 * 1040 + 64 };
 
-static float a[MOST], b[1040 * 210], c[100 * 220], wanted[100 * 220], x[10000];
+static float a[MOST], b[1040 * 220], c[100 * 220], wanted[100 * 220], x[10000];
 static unsigned long failed, passed;
 
 static void judge(const char *name, size_t m, size_t n, size_t k, size_t row) {
@@ -40,15 +40,33 @@ static void products(const attn_openblas *blas, size_t m, size_t n, size_t k) {
             }
         begin(m * row, NAN);
         if (transposed)
-            attn_openblas_gemm_nt(blas, ATTN_FLOAT32, m, n, k, a, lda, b, ldb, c, row);
+            attn_openblas_gemm_nt(blas, ATTN_FLOAT32, m, n, k, a, lda, b, ldb, c, row, false);
         else
             attn_openblas_gemm(blas, ATTN_FLOAT32, m, n, k, a, lda, b, ldb, c, row, false);
         judge(transposed ? "gemm_nt" : "gemm", m, n, k, row);
-        if (transposed) continue;
         begin(m * row, 5);
         for (size_t i = 0; i < m * row; i++) wanted[i] += 5;
-        attn_openblas_gemm(blas, ATTN_FLOAT32, m, n, k, a, lda, b, ldb, c, row, true);
-        judge("gemm accumulating", m, n, k, row);
+        if (transposed)
+            attn_openblas_gemm_nt(blas, ATTN_FLOAT32, m, n, k, a, lda, b, ldb, c, row, true);
+        else
+            attn_openblas_gemm(blas, ATTN_FLOAT32, m, n, k, a, lda, b, ldb, c, row, true);
+        judge(transposed ? "gemm_nt accumulating" : "gemm accumulating", m, n, k, row);
+    }
+}
+
+/* A^T B, written and added. */
+static void transposed_first(const attn_openblas *blas, size_t m, size_t n, size_t k) {
+    const size_t lda = m + 1, ldb = n + 2, row = n + 3;
+    for (int accumulate = 0; accumulate < 2; accumulate++) {
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                float sum = accumulate ? 5 : 0;
+                for (size_t p = 0; p < k; p++) sum += a[p * lda + i] * b[p * ldb + j];
+                wanted[i * row + j] = sum;
+            }
+        begin(m * row, accumulate ? 5 : NAN);
+        attn_openblas_gemm_tn(blas, ATTN_FLOAT32, m, n, k, a, lda, b, ldb, c, row, accumulate);
+        judge(accumulate ? "gemm_tn accumulating" : "gemm_tn", m, n, k, row);
     }
 }
 
@@ -59,7 +77,7 @@ static void vectors(const attn_openblas *blas, size_t m, size_t n) {
         for (size_t j = 0; j < n; j++) wanted[i] += a[i * lda + j] * x[j];
     }
     begin(m, NAN);
-    attn_openblas_gemm_nt(blas, ATTN_FLOAT32, 1, m, n, x, n, a, lda, c, m);
+    attn_openblas_gemm_nt(blas, ATTN_FLOAT32, 1, m, n, x, n, a, lda, c, m, false);
     judge("one row, gemm_nt", m, 1, n, 1);
     for (size_t j = 0; j < n; j++) {
         wanted[j] = 0;
@@ -87,6 +105,10 @@ int main(void) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
             for (size_t p = 0; p < sizeof depths / sizeof *depths; p++) products(&blas, rows[i], columns[j], depths[p]);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
+            for (size_t p = 0; p < sizeof depths / sizeof *depths; p++)
+                transposed_first(&blas, rows[i], columns[j], depths[p]);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         for (size_t j = 0; j < sizeof ends / sizeof *ends; j++)
             if (ends[i] * (ends[j] + 1) <= MOST) vectors(&blas, ends[i], ends[j]);

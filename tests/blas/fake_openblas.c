@@ -33,8 +33,8 @@ static void demand(bool kept, const char *what, int m, int n, int k) {
     abort();
 }
 
-/* interface/gemm.c and kernel/x86_64/{s,d}gemm_small_kernel_permit_skylakex.c of 0.3.18 and later, for row-major A without
- * transposition. */
+/* interface/gemm.c and kernel/x86_64/{s,d}gemm_small_kernel_permit_skylakex.c of 0.3.18 and later, for row-major operands of
+ * which at most one is transposed. */
 static bool small_kernel(bool trans_b, double m, double n, double k) {
     const char *core = openblas_get_corename();
     if (strcmp(core, "SkylakeX") && strcmp(core, "Cooperlake") && strcmp(core, "SapphireRapids")) return false;
@@ -43,10 +43,11 @@ static bool small_kernel(bool trans_b, double m, double n, double k) {
 }
 
 static void check_gemm(int order, int trans_a, int trans_b, int m, int n, int k, int lda, int ldb, int ldc) {
-    const bool trans = trans_b == TRANS;
-    demand(order == ROW_MAJOR && trans_a == NO_TRANS && (trans || trans_b == NO_TRANS), "an order never used", m, n, k);
+    const bool trans = trans_b == TRANS, first = trans_a == TRANS;
+    demand(order == ROW_MAJOR && (first || trans_a == NO_TRANS) && (trans || trans_b == NO_TRANS) && !(first && trans),
+           "an order never used", m, n, k);
     demand(m > 0 && n > 0 && k > 0, "an empty product", m, n, k);
-    demand(lda >= k && ldb >= (trans ? k : n) && ldc >= n, "a row stride below the row", m, n, k);
+    demand(lda >= (first ? m : k) && ldb >= (trans ? k : n) && ldc >= n, "a row stride below the row", m, n, k);
     demand(m > 1 && n > 1, "a product that later versions hand to GEMV", m, n, k);
     if (!openblas_get_parallel() || small_kernel(trans, m, n, k)) return;
     demand((double)m * n * k <= 65536.0 * 4, "a product for threads", m, n, k);
@@ -72,7 +73,8 @@ static void check_gemv(int order, int trans, int m, int n, int lda, int incx, in
             for (long j = 0; j < n; j++) {                                                                             \
                 wide sum = 0;                                                                                          \
                 for (long p = 0; p < k; p++)                                                                           \
-                    sum += (wide)a[i * lda + p] * (trans_b == TRANS ? b[j * ldb + p] : b[p * ldb + j]);                \
+                    sum += (wide)(trans_a == TRANS ? a[p * lda + i] : a[i * lda + p]) *                                \
+                           (trans_b == TRANS ? b[j * ldb + p] : b[p * ldb + j]);                                       \
                 c[i * ldc + j] = (real)(alpha * sum + (beta == 0 ? 0 : (wide)beta * c[i * ldc + j]));                  \
             }                                                                                                          \
     }                                                                                                                  \

@@ -123,7 +123,7 @@ static void check_case(checker *check, const attn_weights_file *file, file_case 
         }
         const unsigned outputs = KIT_CONTEXT | KIT_WEIGHTS | (c->tensors[TENSOR_LSE] ? KIT_LSE : 0u);
         const size_t count =
-            kit_implementations(check->context, c->spec.score, (attn_dtype)dtype, names, IMPLEMENTATIONS);
+            kit_implementations(check->context, "forward", c->spec.score, (attn_dtype)dtype, names, IMPLEMENTATIONS);
         size_t usable = 0, asked = 0;
         for (size_t i = 0; i < count; i++) {
             if (!wanted(check->settings, names[i])) continue;
