@@ -22,8 +22,7 @@ enum {
     MOST_GROUPS = 16,
     LEAST_GROUPS = 4, /* where a group's sum is large beside what it sums up */
     CHAINS = 4,       /* of a sum */
-    SCORE_DEPTH =
-        128 /* terms of a score that OpenBLAS sums in one chain: with 300 of one sign the gate was missed by 16 % */
+    SCORE_TERMS = 64 /* of a score, as many as OpenBLAS may sum in one chain: 300 of one sign missed the gate by 16 % */
 };
 
 /* ---- Sizes ---------------------------------------------------------------------------------------- */
@@ -95,10 +94,10 @@ static void outer_products(const attn_composition *c, size_t row, size_t rows) {
     const size_t units = c->sizes.units, features = c->sizes.features;
     for (size_t i = row; i < row + rows; i++) {
         const size_t item = i / c->sizes.queries, query = i % c->sizes.queries;
-        c->kernels->tanh_slope(
-            units, attn_at(c, c->kept.output, i, c->kept.output_row, 0),
+        c->kernels->tanh_gradient_row(
+            attn_at(c, c->kept.output, i, c->kept.output_row, 0),
             attn_row(c, call->grad.output, item, call->grad.output_batch, query, call->grad.output_row),
-            attn_at(c, g->z, i, g->z_row, 0));
+            attn_at(c, g->z, i, g->z_row, 0), units);
     }
     const void *z = attn_at(c, g->z, row, g->z_row, 0);
     attn_openblas_gemm_nt(c->blas, c->sizes.dtype, rows, features, units, z, g->z_row, call->w_c, units,
@@ -266,10 +265,11 @@ static void pair_products(const attn_composition *c, const attn_composition_bloc
         memcpy(attn_at(c, s->pair, queries + i, c->rows_row, 0),
                attn_at(c, c->grad.context, place + i, c->context_row, 0), bytes);
     }
-    for (size_t d = 0; d < c->sizes.features; d += SCORE_DEPTH)
-        attn_openblas_gemm_nt(c->blas, c->sizes.dtype, 2 * queries, k->count,
-                              attn_least(SCORE_DEPTH, c->sizes.features - d), attn_at(c, s->pair, 0, 0, d), c->rows_row,
-                              attn_at_const(c, k->rows, 0, 0, d), k->row, s->scores, c->scores_row, d > 0);
+    const size_t features = c->sizes.features, depth = attn_parts(features, attn_parts(features, SCORE_TERMS));
+    for (size_t d = 0; d < features; d += depth)
+        attn_openblas_gemm_nt(c->blas, c->sizes.dtype, 2 * queries, k->count, attn_least(depth, features - d),
+                              attn_at(c, s->pair, 0, 0, d), c->rows_row, attn_at_const(c, k->rows, 0, 0, d), k->row,
+                              s->scores, c->scores_row, d > 0);
     for (size_t i = 0; i < queries; i++)
         weigh(c, k, query + i, 0, k->count, attn_at(c, s->scores, i, c->scores_row, 0));
 }

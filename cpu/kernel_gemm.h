@@ -188,9 +188,20 @@ static ALWAYS_INLINE void NAMED(gemm_nt_tile)(size_t rows, size_t columns, size_
     vec sum[GEMM_NT_SUMS];
     UNROLL for (size_t i = 0; i < rows * columns; i++) sum[i] = v_zero();
     size_t done = 0;
+#if REAL_BITS == VEC_BITS
+    /* One lane: some terms at a time, because a single chain gathers too much rounding error for a score. */
+    for (size_t end; done < k; done = end) {
+        vec part[GEMM_NT_SUMS];
+        UNROLL for (size_t i = 0; i < rows * columns; i++) part[i] = v_zero();
+        end = k - done < 32 ? k : done + 32;
+        for (size_t i = done; i < end; i++) NAMED(gemm_nt_step)(rows, columns, kept, a + i, lda, b + i, ldb, 1, part);
+        UNROLL for (size_t i = 0; i < rows * columns; i++) sum[i] = v_add(sum[i], part[i]);
+    }
+#else
     for (; done + VEC_LANES <= k; done += VEC_LANES)
         NAMED(gemm_nt_step)(rows, columns, kept, a + done, lda, b + done, ldb, VEC_LANES, sum);
     if (done < k) NAMED(gemm_nt_step)(rows, columns, kept, a + done, lda, b + done, ldb, k - done, sum);
+#endif
     real element[GEMM_NT_SUMS];
     UNROLL for (size_t i = 0; i < rows * columns; i += VEC_LANES) v_store(element + i, v_sum_each(sum + i));
     UNROLL for (size_t r = 0; r < rows; r++) memcpy(c + (ptrdiff_t)r * ldc, element + r * columns, kept * sizeof(real));
