@@ -168,9 +168,10 @@ kit_verdict kit_problem_check_back(kit_problem *problem);
 /* Copies a gradient of the last run, dense, from malloc. NULL where it was not wanted. */
 void *kit_problem_gradient(const kit_problem *problem, unsigned which, size_t *bytes);
 
-/* What the reference makes of an incoming set: spec.distinct items, and `count` elements. Owned by the problem, until the next set. */
-const long double *kit_problem_expected_gradient(kit_problem *problem, unsigned incoming, unsigned which,
-                                                 size_t *count);
+/* What the reference makes of an incoming set: spec.distinct items, and `count` elements. Owned by the problem, until the next set;
+ * what is written there counts. */
+long double *kit_problem_expected_gradient(kit_problem *problem, unsigned incoming, unsigned which, size_t *count);
+double *kit_problem_gradient_gates(kit_problem *problem, unsigned which); /* of the last set */
 
 /* ---- Implementations ------------------------------------------------------------------------------ */
 

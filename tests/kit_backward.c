@@ -175,16 +175,28 @@ static void expect(kit_problem *problem) {
     g->expected_for = g->given;
 }
 
-const long double *kit_problem_expected_gradient(kit_problem *problem, unsigned incoming, unsigned which,
-                                                 size_t *count) {
+static int index_of(unsigned bit) {
+    int index = 0;
+    while (!(bit >> index & 1)) index++;
+    return index;
+}
+
+/* What the case can be given. */
+static unsigned possible(const kit_problem *problem, unsigned incoming) {
+    return problem->spec.units ? incoming : incoming & ~(unsigned)KIT_OUTPUT;
+}
+
+long double *kit_problem_expected_gradient(kit_problem *problem, unsigned incoming, unsigned which, size_t *count) {
     make(problem);
-    problem->gradients->given = incoming;
+    problem->gradients->given = possible(problem, incoming);
     expect(problem);
     const reference_input in = kit_problem_input(problem);
-    int index = 0;
-    while (!(which >> index & 1)) index++;
-    *count = count_of(&in, index);
-    return problem->gradients->expected[index];
+    *count = count_of(&in, index_of(which));
+    return problem->gradients->expected[index_of(which)];
+}
+
+double *kit_problem_gradient_gates(kit_problem *problem, unsigned which) {
+    return problem->gradients->gates[index_of(which)];
 }
 
 /* ---- Running ------------------------------------------------------------------------------------------ */
@@ -267,7 +279,7 @@ attn_status kit_problem_back(kit_problem *problem, const attn_plan *plan, unsign
     attn_layer_backward_args args = kit_problem_back_args(problem, incoming, gradients);
     struct kit_gradients *g = problem->gradients;
     const reference_input in = kit_problem_input(problem);
-    g->given = incoming & (in.units ? KIT_ALL_OUTPUTS : KIT_ALL_OUTPUTS & ~(unsigned)KIT_OUTPUT);
+    g->given = possible(problem, incoming);
     g->wanted = gradients;
     g->accumulate = args.accumulate = accumulate;
     for (int i = 0; i < INCOMING; i++)
@@ -327,9 +339,7 @@ kit_verdict kit_problem_check_back(kit_problem *problem) {
 }
 
 void *kit_problem_gradient(const kit_problem *problem, unsigned which, size_t *bytes) {
-    int index = 0;
-    while (!(which >> index & 1)) index++;
     *bytes = 0;
     if (!(problem->gradients->wanted & which)) return NULL;
-    return kit_tensor_copy(&problem->gradients->out[index], bytes);
+    return kit_tensor_copy(&problem->gradients->out[index_of(which)], bytes);
 }

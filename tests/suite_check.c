@@ -63,7 +63,7 @@ static void put_doubles(file *f, const char *name, const long double *values, si
     for (size_t i = 0; i < count; i++) to[i] = (double)values[i];
 }
 
-/* luong_case: given queries, lengths, every result. */
+/* luong_case: given queries, lengths, every result, some gradients. */
 static file sound(void) {
     kit_case spec = {
         .row = "check", .dtype = ATTN_FLOAT32, .batch = B, .timesteps = T, .features = D, .queries = TQ, .units = U};
@@ -83,6 +83,7 @@ static file sound(void) {
     add(&f, "luong_case/attention_weights", ATTN_WEIGHTS_F64, 3, B, TQ, T);
     add(&f, "luong_case/lse", ATTN_WEIGHTS_F64, 2, B, TQ, 0);
     add(&f, "luong_case/grad_H", ATTN_WEIGHTS_F64, 3, B, T, D);
+    add(&f, "luong_case/grad_luong_w", ATTN_WEIGHTS_F64, 2, D, D, 0);
     add(&f, "luong_case/grad_output", ATTN_WEIGHTS_F32, 3, B, TQ, U);
     put_floats(&f, "luong_case/H", c->h, B * T * D);
     put_floats(&f, "luong_case/query", c->query, B * TQ * D);
@@ -93,6 +94,15 @@ static file sound(void) {
     put_doubles(&f, "luong_case/context", e->context, B * TQ * D);
     put_doubles(&f, "luong_case/attention_weights", e->attention_weights, B * TQ * T);
     put_doubles(&f, "luong_case/lse", e->lse, B * TQ);
+    double grad_output[B * TQ * U];
+    for (int i = 0; i < B * TQ * U; i++) grad_output[i] = (i % 5 - 2) * 0.25;
+    put_floats(&f, "luong_case/grad_output", grad_output, B * TQ * U);
+    kit_problem_set_incoming(problem, KIT_OUTPUT, grad_output);
+    size_t count;
+    put_doubles(&f, "luong_case/grad_H", kit_problem_expected_gradient(problem, KIT_OUTPUT, KIT_GRAD_H, &count),
+                B * T * D);
+    put_doubles(&f, "luong_case/grad_luong_w",
+                kit_problem_expected_gradient(problem, KIT_OUTPUT, KIT_GRAD_LUONG_W, &count), D * D);
     kit_problem_free(problem);
     return f;
 }
@@ -134,7 +144,7 @@ Test(check, sound_file) {
     f = sound();
     expect(&f, 0, " passed, 0 failed", "--isa scalar");
     f = sound();
-    expect(&f, 0, "2 passed, 0 failed", "--impl cpu:scalar");
+    expect(&f, 0, "4 passed, 0 failed", "--impl cpu:scalar");
 }
 
 static void spoil(const char *name, size_t at, double value, bool add_it, const char *part) {
@@ -153,6 +163,10 @@ Test(check, wrong_numbers) {
     spoil("luong_case/lse", 1, 1e-3, true, "lse[");
     spoil("luong_case/output", 1, NAN, false, "error/gate inf");
     spoil("luong_case/lse", 0, INFINITY, false, "error/gate inf");
+    spoil("luong_case/grad_H", 4, 1e-4, true, "FAIL luong_case: cpu:scalar:luong:backward:f32: error/gate");
+    spoil("luong_case/grad_H", 4, 1e-9, true, "FAIL luong_case: cpu:scalar:luong:backward:f64: error/gate");
+    spoil("luong_case/grad_luong_w", D, 1e-4, true, "grad_luong_w[0][0][3]");
+    spoil("luong_case/grad_luong_w", 0, NAN, false, "error/gate inf");
 }
 
 static void added(const char *name, attn_weights_dtype dtype, int rank, const char *part) {
@@ -168,6 +182,7 @@ Test(check, unknown_tensors) {
     added("luong_case/bahdanau_v", ATTN_WEIGHTS_F32, 1, "unknown tensor bahdanau_v");
     added("luong_case/grad_option/mask", ATTN_WEIGHTS_F32, 1, "unknown tensor grad_option/mask");
     added("luong_case/grad_grad_H", ATTN_WEIGHTS_F32, 1, "unknown tensor grad_grad_H");
+    added("luong_case/grad_bahdanau_v", ATTN_WEIGHTS_F64, 1, "unknown tensor grad_bahdanau_v");
     added("luong_case/H_f32", ATTN_WEIGHTS_F32, 1, "unknown tensor H_f32");
     added("luong_case/H/x", ATTN_WEIGHTS_F32, 1, "unknown tensor H/x");
     added("softmax_case/H", ATTN_WEIGHTS_F32, 3, "FAIL softmax_case: the name begins with none of");
@@ -190,6 +205,7 @@ Test(check, missing_tensors) {
     without("luong_case/attention_weights", "attention_weights is missing");
     without("luong_case/option/lengths", "error/gate"); /* another problem then */
     without("luong_case/query", "has shape");
+    without("luong_case/grad_output", "gradients of inputs alone");
 }
 
 static void reshaped(const char *name, int rank, int64_t first, const char *part) {
@@ -210,6 +226,8 @@ Test(check, wrong_shapes) {
     reshaped("luong_case/option/lengths", 1, 1, "option/lengths has shape (1), wanted (2)");
     reshaped("luong_case/output", 2, B, "output has shape");
     reshaped("luong_case/lse", 1, B, "lse has shape (2), wanted (2, 2)");
+    reshaped("luong_case/grad_H", 3, 1, "grad_H has shape (1, 6, 3), wanted (2, 6, 3)");
+    reshaped("luong_case/grad_output", 2, B, "grad_output has shape");
 }
 
 static void retyped(const char *name, attn_weights_dtype dtype, const char *part) {
@@ -222,6 +240,7 @@ Test(check, wrong_dtypes) {
     retyped("luong_case/H", ATTN_WEIGHTS_I32, "H is I32, wanted a float");
     retyped("luong_case/option/lengths", ATTN_WEIGHTS_U32, "option/lengths is U32, wanted I32");
     retyped("luong_case/output", ATTN_WEIGHTS_F32, "output is F32, wanted F64");
+    retyped("luong_case/grad_H", ATTN_WEIGHTS_F32, "grad_H is F32, wanted F64");
 }
 
 Test(check, wrong_lengths) {
@@ -253,6 +272,15 @@ Test(check, huge_shapes_without_elements) {
     const int64_t huge[3] = {INT64_C(1) << 40, 0, 1 << 20};
     memcpy(f.shapes[0], huge, sizeof huge);
     expect(&f, 1, "FAIL dot_huge: a size of 1099511627776", "");
+}
+
+/* A case without items has nothing that could be wrong. */
+Test(check, no_results_to_compare) {
+    file f = {.count = 0};
+    add(&f, "dot_empty/H", ATTN_WEIGHTS_F32, 3, 0, T, D);
+    add(&f, "dot_empty/context", ATTN_WEIGHTS_F64, 2, 0, D, 0);
+    add(&f, "dot_empty/attention_weights", ATTN_WEIGHTS_F64, 2, 0, T, 0);
+    expect(&f, 1, "skip dot_empty: it has no results to compare\nFAIL", "");
 }
 
 Test(check, nothing_to_check) {

@@ -84,7 +84,7 @@ static bool score_of(const char *name, attn_score *score) {
     return false;
 }
 
-/* Takes a tensor into the case by its name; a gradient is recognised and left. */
+/* Takes a tensor into the case by its name. */
 static bool take_tensor(file_case *c, const char *name, const attn_weights_tensor *tensor) {
     const bool gradient = !strncmp(name, "grad_", 5);
     const char *base = gradient ? name + 5 : name;
@@ -94,9 +94,14 @@ static bool take_tensor(file_case *c, const char *name, const attn_weights_tenso
         const bool plain = !base[length], single = !strcmp(base + length, "_f32");
         if ((!plain && !single) || !(known[i].scores & 1 << c->spec.score)) continue;
         const tensor_kind kind = known[i].kind;
-        if (gradient) return kind == INPUT || (kind == RESULT && plain);
-        if (single && kind != RESULT) return false;
-        *(single ? &c->single[i - TENSOR_OUTPUT] : &c->tensors[i]) = tensor;
+        if (gradient && kind == INPUT)
+            *(single ? &c->single_gradients[i] : &c->gradients[i]) = tensor;
+        else if (gradient && kind == RESULT && plain)
+            c->incoming[i - TENSOR_OUTPUT] = tensor;
+        else if (gradient || (single && kind != RESULT))
+            return false;
+        else
+            *(single ? &c->single[i - TENSOR_OUTPUT] : &c->tensors[i]) = tensor;
         return true;
     }
     return false;
@@ -220,6 +225,47 @@ static bool check_results(const file_case *c, char *error, size_t room) {
     return true;
 }
 
+unsigned file_case_incoming(const file_case *c) {
+    unsigned bits = 0;
+    for (int i = 0; i < RESULTS; i++) bits |= c->incoming[i] ? 1u << i : 0;
+    return bits;
+}
+
+unsigned file_case_gradients(const file_case *c) {
+    unsigned bits = 0;
+    for (int i = 0; i < GRADIENTS; i++) bits |= c->gradients[i] ? 1u << i : 0;
+    return bits;
+}
+
+/* One gradient: shaped as the tensor it belongs to. */
+static bool check_gradient(const attn_weights_tensor *gradient, const attn_weights_tensor *of, const char *of_name,
+                           const char *suffix, attn_weights_dtype dtype, char *error, size_t room) {
+    char name[48];
+    if (!gradient) return true;
+    snprintf(name, sizeof name, "grad_%s%s", of_name, suffix);
+    if (!of) return refuse(error, room, "%s is there, %s is missing", name, of_name);
+    return check_shape(name, gradient, of->rank, of->shape, error, room) &&
+           check_dtype(name, gradient, gradient->dtype == dtype, attn_weights_dtype_name(dtype), error, room);
+}
+
+static bool check_gradients(const file_case *c, char *error, size_t room) {
+    for (int i = 0; i < RESULTS; i++)
+        if (!check_gradient(c->incoming[i], c->tensors[TENSOR_OUTPUT + i], known[TENSOR_OUTPUT + i].name, "",
+                            ATTN_WEIGHTS_F32, error, room))
+            return false;
+    for (int i = 0; i < GRADIENTS; i++) {
+        if (!check_gradient(c->gradients[i], c->tensors[i], known[i].name, "", ATTN_WEIGHTS_F64, error, room) ||
+            !check_gradient(c->single_gradients[i], c->tensors[i], known[i].name, "_f32", ATTN_WEIGHTS_F32, error,
+                            room))
+            return false;
+        if (c->single_gradients[i] && !c->gradients[i])
+            return refuse(error, room, "grad_%s_f32 has no grad_%s beside it", known[i].name, known[i].name);
+    }
+    if (!file_case_incoming(c) != !file_case_gradients(c))
+        return refuse(error, room, "gradients of %s alone", file_case_incoming(c) ? "results" : "inputs");
+    return true;
+}
+
 int case_list_next(case_list *list, file_case *out, char *error, size_t room) {
     *out = (file_case){0};
     if (list->next == list->count) return 0;
@@ -239,7 +285,8 @@ int case_list_next(case_list *list, file_case *out, char *error, size_t room) {
         sound = refuse(error, room, "unknown tensor %s", shown ? shown : "");
         free(shown);
     }
-    if (!sound || !read_sizes(out, error, room) || !check_inputs(out, error, room) || !check_results(out, error, room))
+    if (!sound || !read_sizes(out, error, room) || !check_inputs(out, error, room) ||
+        !check_results(out, error, room) || !check_gradients(out, error, room))
         return -1;
     if (out->tensors[TENSOR_MASK]) out->spec.options |= KIT_MASK;
     if (out->tensors[TENSOR_MASK] && out->tensors[TENSOR_MASK]->rank == 3) out->spec.options |= KIT_MASK_QUERIES;

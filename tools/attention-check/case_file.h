@@ -6,7 +6,9 @@
  *     option/starts, option/lengths (B) int32; option/mask (B, T) or (B, Tq, T) bool
  *     attention_weights (B, [Tq,] T), context (B, [Tq,] D), output (B, [Tq,] U), lse (B, [Tq])   float64 results
  *     <result>_f32                                                    what another float32 implementation made of it
- *     grad_<result>, grad_<input>, grad_<input>_f32                   gradients: known, and not of the forward pass
+ *     grad_<result>                                                   float32 incoming gradients, all at once
+ *     grad_<input>                                                    float64 results of the backward pass
+ *     grad_<input>_f32                                                what another float32 implementation made of it
  */
 #ifndef ATTN_TOOLS_CASE_FILE_H
 #define ATTN_TOOLS_CASE_FILE_H
@@ -30,13 +32,15 @@ enum {
     TENSOR_WEIGHTS,
     TENSOR_LSE,
     TENSORS,
-    RESULTS = TENSORS - TENSOR_OUTPUT
+    RESULTS = TENSORS - TENSOR_OUTPUT,
+    GRADIENTS = TENSOR_STARTS /* of the inputs, which stand in the order of the kit's bits */
 };
 
 typedef struct file_case {
     char *name; /* printable */
     const attn_weights_tensor *tensors[TENSORS];
     const attn_weights_tensor *single[RESULTS]; /* the _f32 ones */
+    const attn_weights_tensor *incoming[RESULTS], *gradients[GRADIENTS], *single_gradients[GRADIENTS];
     kit_case spec;
     bool fits_float32; /* every input is exact in float32 */
 } file_case;
@@ -53,7 +57,11 @@ void case_list_close(case_list *list);
  * the caller in either case. */
 int case_list_next(case_list *list, file_case *out, char *error, size_t room);
 
-/* The case as a problem in the given dtype, its expected results and gates in place. NULL with `error` when it can't be read, or
+/* The kit's bits of what gradients the case has. */
+unsigned file_case_incoming(const file_case *c);
+unsigned file_case_gradients(const file_case *c);
+
+/* The case as a problem in the given dtype, its expected results, gradients and gates in place. NULL with `error` when it can't be read, or
  * contradicts itself. Sets fits_float32. */
 kit_problem *file_case_problem(const attn_weights_file *file, file_case *c, attn_dtype dtype, char *error, size_t room);
 

@@ -64,13 +64,13 @@ static bool fits_float32(const file_case *c, const kit_content *content) {
 }
 
 /* Where the file holds another float32 implementation's results, twice their own distance is granted too. */
-static bool widen_gates(const file_case *c, int result, const double *expected, const float *single, double *gate,
-                        char *error, size_t room) {
-    for (size_t i = 0; i < c->tensors[TENSOR_OUTPUT + result]->elements; i++) {
+static bool widen_gates(const attn_weights_tensor *of, const attn_weights_tensor *other, const double *expected,
+                        const float *single, double *gate, char *error, size_t room) {
+    for (size_t i = 0; i < of->elements; i++) {
         const double distance = gates_error((long double)single[i], (long double)expected[i], 1);
         if (!(distance <= FARTHEST_SINGLE * gate[i])) {
             snprintf(error, room, "element %zu of %s is %.9g, of %s %.9g: they can't be the same layer's", i,
-                     c->single[result]->name, (double)single[i], c->tensors[TENSOR_OUTPUT + result]->name, expected[i]);
+                     other->name, (double)single[i], of->name, expected[i]);
             return false;
         }
         gate[i] = 2 * (distance > gate[i] ? distance : gate[i]);
@@ -100,9 +100,43 @@ static bool put_expected(const attn_weights_file *file, const file_case *c, kit_
     if (fine) kit_problem_gates(problem, problem->spec.dtype == ATTN_FLOAT64 ? 2 : 1);
     for (int i = 0; i < RESULTS; i++) {
         if (fine && single[i] && problem->spec.dtype == ATTN_FLOAT32)
-            fine = widen_gates(c, i, values[i], single[i], *limits[i], error, room);
+            fine =
+                widen_gates(c->tensors[TENSOR_OUTPUT + i], c->single[i], values[i], single[i], *limits[i], error, room);
         free(values[i]);
         free(single[i]);
+    }
+    return fine;
+}
+
+/* Incoming gradients, and what the file expects of them in place of what the reference does; its rounding gets a gate as above. */
+static bool put_gradients(const attn_weights_file *file, const file_case *c, kit_problem *problem, char *error,
+                          size_t room) {
+    const unsigned incoming = file_case_incoming(c);
+    const double factor = problem->spec.dtype == ATTN_FLOAT64 ? 2 : 1;
+    bool fine = true;
+    for (int i = 0; i < RESULTS && fine; i++) {
+        void *values = NULL;
+        fine = !c->incoming[i] || read_raw(file, c->incoming[i], ATTN_WEIGHTS_F64, &values, error, room);
+        if (values) kit_problem_set_incoming(problem, 1u << i, values);
+        free(values);
+    }
+    for (int i = 0; i < GRADIENTS && fine; i++) {
+        const attn_weights_tensor *t = c->gradients[i], *other = c->single_gradients[i];
+        void *values = NULL, *single = NULL;
+        if (!t) continue;
+        fine = read_raw(file, t, ATTN_WEIGHTS_F64, &values, error, room) &&
+               (!other || read_raw(file, other, ATTN_WEIGHTS_F32, &single, error, room));
+        size_t count;
+        long double *expected = kit_problem_expected_gradient(problem, incoming, 1u << i, &count);
+        double *limits = kit_problem_gradient_gates(problem, 1u << i);
+        for (size_t j = 0; fine && j < count; j++) {
+            expected[j] = (long double)((double *)values)[j];
+            limits[j] *= factor;
+        }
+        if (fine && single && problem->spec.dtype == ATTN_FLOAT32)
+            fine = widen_gates(t, other, values, single, limits, error, room);
+        free(values);
+        free(single);
     }
     return fine;
 }
@@ -121,7 +155,7 @@ kit_problem *file_case_problem(const attn_weights_file *file, file_case *c, attn
     c->fits_float32 = fits_float32(c, &content);
     c->spec.dtype = dtype;
     kit_problem *problem = kit_problem_from(&c->spec, &content, KIT_GUARD_BEHIND);
-    fine = put_expected(file, c, problem, error, room);
+    fine = put_expected(file, c, problem, error, room) && put_gradients(file, c, problem, error, room);
     if (fine) return problem;
     kit_problem_free(problem);
     return NULL;

@@ -11,9 +11,10 @@ static const char usage[] =
     "usage: attention-check layer FILE.safetensors [--impl NAME] [--isa ISA] [--threads N] [--verbose]\n"
     "\n"
     "Runs every case of the file through every implementation of the attention layer that this machine can run, each\n"
-    "one forced, in float32 and float64, and compares the results with the file's by their error bounds.\n"
+    "one forced, in float32 and float64, and compares the results with the file's by their error bounds; where it\n"
+    "has gradients, those of the backward pass too.\n"
     "Prints a line for each failure and each implementation skipped, and ends with 'N passed, M failed', which counts\n"
-    "cases times implementations. The exit status is 0 when something ran and all of it passed, 1 when not, 2 for a\n"
+    "passes times implementations. The exit status is 0 when something ran and all of it passed, 1 when not, 2 for a\n"
     "wrong command line.\n"
     "\n"
     "  --impl NAME   only the implementations whose name is or begins with NAME's fields, such as cpu:avx2\n"
@@ -73,15 +74,39 @@ static forced *find_forced(checker *check, const char *name) {
     return f;
 }
 
+/* One pass of a case: what to ask for, and whether a forward pass in training has to come first. */
+typedef struct pass {
+    const char *name;
+    attn_status (*plan)(attn_context *, const attn_layer_desc *, attn_plan **);
+    unsigned outputs, incoming, gradients;
+} pass;
+
+/* The forward pass that a backward pass needs, by whatever implementation the library chooses. */
+static attn_status run_training(const checker *check, kit_problem *problem) {
+    attn_layer_desc desc = problem->desc;
+    desc.flags = ATTN_LAYER_TRAINING;
+    attn_plan *plan;
+    attn_status status = attn_layer_forward_plan(check->context, &desc, &plan);
+    if (!status) status = kit_problem_run(problem, plan, KIT_CONTEXT);
+    attn_plan_destroy(plan);
+    return status;
+}
+
+static attn_status run_pass(const checker *check, const pass *p, const attn_plan *plan, kit_problem *problem) {
+    if (!p->gradients) return kit_problem_run(problem, plan, p->outputs);
+    const attn_status status = run_training(check, problem);
+    return status ? status : kit_problem_back(problem, plan, p->incoming, p->gradients, 0);
+}
+
 static void run_forced(checker *check, const char *name, const char *implementation, kit_problem *problem,
-                       unsigned outputs, size_t *usable) {
+                       const pass *p, size_t *usable) {
     forced *f = find_forced(check, implementation);
     if (!f || (!f->context && make_context(check->settings, implementation, &f->context) != ATTN_OK)) {
         fail(check, name, f ? attn_last_error_message() : "too many implementations");
         return;
     }
     attn_plan *plan;
-    attn_status status = attn_layer_forward_plan(f->context, &problem->desc, &plan);
+    attn_status status = p->plan(f->context, &problem->desc, &plan);
     if (status == ATTN_ERROR_UNSUPPORTED) {
         snprintf(f->refusal, sizeof f->refusal, "%s", attn_last_error_message());
         f->refused++;
@@ -92,12 +117,12 @@ static void run_forced(checker *check, const char *name, const char *implementat
     if (status == ATTN_OK && strcmp(attn_plan_implementation(plan), implementation)) {
         snprintf(line, sizeof line, "%s: the plan runs %s", implementation, attn_plan_implementation(plan));
         fail(check, name, line);
-    } else if (status != ATTN_OK || (status = kit_problem_run(problem, plan, outputs)) != ATTN_OK) {
+    } else if (status != ATTN_OK || (status = run_pass(check, p, plan, problem)) != ATTN_OK) {
         snprintf(line, sizeof line, "%s: %s: %s", implementation, attn_status_string(status),
                  attn_last_error_message());
         fail(check, name, line);
     } else {
-        const kit_verdict verdict = kit_problem_check(problem);
+        const kit_verdict verdict = p->gradients ? kit_problem_check_back(problem) : kit_problem_check(problem);
         snprintf(line, sizeof line, "%s: error/gate %.3g: %s", implementation, verdict.error, verdict.where);
         if (!(verdict.error <= 1))
             fail(check, name, line);
@@ -107,9 +132,38 @@ static void run_forced(checker *check, const char *name, const char *implementat
     if (plan) attn_plan_destroy(plan);
 }
 
-static void check_case(checker *check, const attn_weights_file *file, file_case *c) {
+static void check_pass(checker *check, const file_case *c, const pass *p, kit_problem *problem) {
     const char *names[IMPLEMENTATIONS];
-    for (int dtype = ATTN_FLOAT32; dtype <= ATTN_FLOAT64; dtype++) {
+    const size_t count =
+        kit_implementations(check->context, p->name, c->spec.score, c->spec.dtype, names, IMPLEMENTATIONS);
+    size_t usable = 0, asked = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!wanted(check->settings, names[i])) continue;
+        asked++;
+        run_forced(check, c->name, names[i], problem, p, &usable);
+    }
+    if (usable || (!asked && check->settings->implementation)) return;
+    char error[128];
+    snprintf(error, sizeof error, "no implementation can run its %s pass in %s", p->name,
+             kit_dtype_name(c->spec.dtype));
+    fail(check, c->name, error);
+}
+
+/* Elements that a pass is judged by. */
+static size_t elements(const attn_weights_tensor *const *tensors, size_t count) {
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) sum += tensors[i] ? tensors[i]->elements : 0;
+    return sum;
+}
+
+static void check_case(checker *check, const attn_weights_file *file, file_case *c) {
+    const pass forward = {"forward", attn_layer_forward_plan,
+                          KIT_CONTEXT | KIT_WEIGHTS | (c->tensors[TENSOR_LSE] ? KIT_LSE : 0u), 0, 0},
+               backward = {"backward", attn_layer_backward_plan, 0, file_case_incoming(c), file_case_gradients(c)};
+    const bool results = elements(c->tensors + TENSOR_OUTPUT, RESULTS) > 0,
+               gradients = elements(c->gradients, GRADIENTS) > 0;
+    if (!results && !gradients) printf("skip %s: it has no results to compare\n", c->name);
+    for (int dtype = ATTN_FLOAT32; dtype <= ATTN_FLOAT64 && (results || gradients); dtype++) {
         char error[512];
         kit_problem *problem = file_case_problem(file, c, (attn_dtype)dtype, error, sizeof error);
         if (!problem) {
@@ -118,21 +172,9 @@ static void check_case(checker *check, const attn_weights_file *file, file_case 
         }
         if (dtype == ATTN_FLOAT32 && !c->fits_float32) {
             printf("skip %s: f32: its inputs are not exact in float32\n", c->name);
-            kit_problem_free(problem);
-            continue;
-        }
-        const unsigned outputs = KIT_CONTEXT | KIT_WEIGHTS | (c->tensors[TENSOR_LSE] ? KIT_LSE : 0u);
-        const size_t count =
-            kit_implementations(check->context, "forward", c->spec.score, (attn_dtype)dtype, names, IMPLEMENTATIONS);
-        size_t usable = 0, asked = 0;
-        for (size_t i = 0; i < count; i++) {
-            if (!wanted(check->settings, names[i])) continue;
-            asked++;
-            run_forced(check, c->name, names[i], problem, outputs, &usable);
-        }
-        if (!usable && (asked || !check->settings->implementation)) {
-            snprintf(error, sizeof error, "no implementation can run it in %s", kit_dtype_name((attn_dtype)dtype));
-            fail(check, c->name, error);
+        } else {
+            if (results) check_pass(check, c, &forward, problem);
+            if (gradients) check_pass(check, c, &backward, problem);
         }
         kit_problem_free(problem);
     }
