@@ -236,7 +236,8 @@ void walk_case(walk_tally *tally, const kit_case *spec) {
 attn_plan *walk_plan(const attn_layer_desc *desc, const char *name, int threads) {
     attn_context *context = kit_context(threads, name);
     attn_plan *plan;
-    const plan_function plan_pass = strstr(name, ":backward:") ? attn_layer_backward_plan : attn_layer_forward_plan;
+    const plan_function plan_pass =
+        name && strstr(name, ":backward:") ? attn_layer_backward_plan : attn_layer_forward_plan;
     if (plan_pass(context, desc, &plan)) {
         fprintf(stderr, "no plan: %s\n", attn_last_error_message());
         abort();
