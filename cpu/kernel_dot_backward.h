@@ -137,7 +137,153 @@ static void NAMED(dot_backward_from)(const attn_rows *rows, size_t step, const a
     }
 }
 
+#if VEC_BITS == 512 /* which has the registers: q, g, dq and four sums */
+/* ---- One query, rows of few vectors, none hidden ---------------------------------------------------
+ *
+ * q, g and dq stay in registers. As in the forward pass, the scores of a group of rows go interleaved with what follows from those of the
+ * group before it. */
+
+/* What a group's scores become. */
+typedef struct NAMED(group_gradients) {
+    real weights[VEC_LANES], scores[VEC_LANES]; /* p and ds */
+} NAMED(group_gradients);
+
+/* Where one query's pass over rows has come to. */
+typedef struct NAMED(backward_place) {
+    const real *h;
+    real *to; /* in grad_h */
+    ptrdiff_t stride, to_stride;
+} NAMED(backward_place);
+
+/* Row i of the group before: its gradient, and what it adds to dq. */
+static ALWAYS_INLINE void NAMED(backward_row)(const real *row, real *to, real weight, real score, const vec *q,
+                                              const vec *g, vec *dq, size_t full, size_t tail) {
+    vec p = v_set1(weight), ds = v_set1(score);
+    UNROLL for (size_t j = 0; j <= full; j++) {
+        vec x = j == full ? v_load_n(row + j * VEC_LANES, tail) : v_load(row + j * VEC_LANES);
+        vec y = v_fma(ds, q[j], v_mul(p, g[j]));
+        dq[j] = v_fma(ds, x, dq[j]);
+        if (j == full) {
+            v_store_n(to + j * VEC_LANES, y, tail);
+        } else {
+            v_store(to + j * VEC_LANES, y);
+        }
+    }
+}
+
+/* e and da of the group at `place`; with `before`, those of the group before it go on to grad_h and dq. */
+static ALWAYS_INLINE void NAMED(backward_step)(NAMED(backward_place) place, const NAMED(group_gradients) * before,
+                                               const vec *q, const vec *g, vec *dq, vec *e, vec *da, size_t full,
+                                               size_t tail) {
+    const real *h = place.h, *last = place.h - VEC_LANES * place.stride;
+    real *to = place.to - VEC_LANES * place.to_stride;
+    vec folded[VEC_LANES / 2];
+    ROLLED for (size_t r = 0; r < VEC_LANES; r += 2) {
+        vec sum[4];
+        UNROLL for (size_t i = 0; i < 2; i++) {
+            const real *ahead = h + PREFETCH_ROWS * place.stride;
+            UNROLL for (size_t j = 0; j <= full; j++) __builtin_prefetch(ahead + j * VEC_LANES);
+            vec x = v_load_n(h + full * VEC_LANES, tail);
+            sum[2 * i] = v_mul(x, q[full]);
+            sum[2 * i + 1] = v_mul(x, g[full]);
+            UNROLL for (size_t j = 0; j < full; j++) {
+                x = v_load(h + j * VEC_LANES);
+                sum[2 * i] = v_fma(x, q[j], sum[2 * i]);
+                sum[2 * i + 1] = v_fma(x, g[j], sum[2 * i + 1]);
+            }
+            if (before)
+                NAMED(backward_row)(last, to, before->weights[r + i], before->scores[r + i], q, g, dq, full, tail);
+            h += place.stride;
+            last += place.stride;
+            to += place.to_stride;
+            HIDE(h);
+            HIDE(last);
+            HIDE(to);
+        }
+        folded[r / 2] = v_fold(sum);
+    }
+    vec low = v_join(folded), high = v_join(folded + VEC_LANES / V_FOLD);
+    *e = v_even(low, high);
+    *da = v_odd(low, high);
+}
+
+static ALWAYS_INLINE void NAMED(add_vectors)(real *to, vec *from, size_t full, size_t tail) {
+    UNROLL for (size_t j = 0; j < full; j++) {
+        v_store(to + j * VEC_LANES, v_add(v_load(to + j * VEC_LANES), from[j]));
+        from[j] = v_zero();
+    }
+    v_store_n(to + full * VEC_LANES, v_add(v_load_n(to + full * VEC_LANES, tail), from[full]), tail);
+    from[full] = v_zero();
+}
+
+/* Whole groups; answers how many rows they were. */
+static ALWAYS_INLINE size_t NAMED(dot_backward_pipeline)(const attn_rows *rows, const attn_backward_queries *queries,
+                                                         real *grad_h, ptrdiff_t grad_h_time, size_t full,
+                                                         size_t tail) {
+    const real *query = queries->query, *grad_context = queries->grad_context, *given = queries->grad_weights;
+    const vec top = v_set1(*(const real *)queries->maximum), delta = v_set1(*(const real *)queries->delta),
+              factor = v_set1(1 / *(const real *)queries->sum);
+    NAMED(backward_place) place = {rows->h, grad_h, rows->h_time, grad_h_time};
+    NAMED(group_gradients) group;
+    vec q[8], g[8], dq[8], e, da;
+    UNROLL for (size_t j = 0; j <= full; j++) {
+        q[j] = v_load_n(query + j * VEC_LANES, j == full ? tail : VEC_LANES);
+        g[j] = v_load_n(grad_context + j * VEC_LANES, j == full ? tail : VEC_LANES);
+        dq[j] = v_zero();
+    }
+    size_t done = 0;
+    for (; done + VEC_LANES <= rows->rows; done += VEC_LANES) {
+        NAMED(backward_step)(place, done ? &group : NULL, q, g, dq, &e, &da, full, tail);
+        vec p = v_mul(v_exp(v_sub(e, top)), factor);
+        if (given) da = v_add(da, v_load(given + done));
+        v_store(group.weights, p);
+        v_store(group.scores, v_mul(p, v_sub(da, delta)));
+        place.h += VEC_LANES * place.stride;
+        place.to += VEC_LANES * place.to_stride;
+        if (done % SEGMENT_ROWS == 0) NAMED(add_vectors)(queries->grad_query, dq, full, tail);
+    }
+    for (size_t i = 0; done && i < VEC_LANES; i++) {
+        const ptrdiff_t back = (ptrdiff_t)i - VEC_LANES;
+        NAMED(backward_row)
+        (place.h + back * place.stride, place.to + back * place.to_stride, group.weights[i], group.scores[i], q, g, dq,
+         full, tail);
+    }
+    NAMED(add_vectors)(queries->grad_query, dq, full, tail);
+    return done;
+}
+
+static size_t NAMED(dot_backward_groups)(const attn_rows *rows, const attn_backward_queries *queries, real *grad_h,
+                                         ptrdiff_t grad_h_time) {
+    size_t full = (rows->features - 1) / VEC_LANES, tail = rows->features - full * VEC_LANES;
+#define SIZED(n)                                                                                                       \
+    case n:                                                                                                            \
+        return NAMED(dot_backward_pipeline)(rows, queries, grad_h, grad_h_time, n, tail)
+    switch (full) {
+        SIZED(0);
+        SIZED(1);
+        SIZED(2);
+        SIZED(3);
+        SIZED(4);
+        SIZED(5);
+        SIZED(6);
+        SIZED(7);
+    default:
+        return 0;
+    }
+#undef SIZED
+}
+#else
+static size_t NAMED(dot_backward_groups)(const attn_rows *rows, const attn_backward_queries *queries, real *grad_h,
+                                         ptrdiff_t grad_h_time) {
+    (void)rows, (void)queries, (void)grad_h, (void)grad_h_time;
+    return 0;
+}
+#endif
+
 static void NAMED(dot_backward)(const attn_rows *rows, const attn_backward_queries *queries, void *grad_h,
                                 ptrdiff_t grad_h_time, int accumulate, void *scratch) {
-    NAMED(dot_backward_from)(rows, 0, queries, grad_h, grad_h_time, accumulate, scratch);
+    size_t done = 0;
+    if (queries->queries == 1 && !rows->mask && grad_h && !accumulate)
+        done = NAMED(dot_backward_groups)(rows, queries, grad_h, grad_h_time);
+    if (done < rows->rows) NAMED(dot_backward_from)(rows, done, queries, grad_h, grad_h_time, accumulate, scratch);
 }

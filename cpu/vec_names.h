@@ -27,6 +27,7 @@
  *   v_sum_each(v)        lane i: the sum of the lanes of v[i], for VEC_LANES vectors, each summed in the same order
  *   v_join, v_fold       v_sum_each in two steps, which keeps fewer registers: v_fold makes one vector of V_FOLD, v_join takes
  *                        VEC_LANES / V_FOLD of those
+ *   v_even(a, b), v_odd(a, b)  lanes 0, 2, … (1, 3, …) of a, then of b; AVX-512 only
  *   v_scale(a, n)        a 2^n for integral n up to twice the exponent's range; rounds once
  *   v_exp v_tanh         vec_math.h
  */
@@ -80,6 +81,8 @@
 #define v_fold NAMED(v_fold)
 #define v_join NAMED(v_join)
 #define v_sum_each NAMED(v_sum_each)
+#define v_even NAMED(v_even)
+#define v_odd NAMED(v_odd)
 #define v_scale NAMED(v_scale)
 #define v_pow2 NAMED(v_pow2)
 #define v_exp NAMED(v_exp)
