@@ -242,8 +242,8 @@ typedef struct NAMED(additive_block) {
     size_t groups, count;
     const real *ahead; /* the row after the block: rows from there on are fetched meanwhile */
     ptrdiff_t stride;
-    size_t fetched;
-    real *sums; /* its partial scores: ADDITIVE_SLOTS vectors a tile */
+    size_t step, fetched; /* that row's step */
+    real *sums;           /* its partial scores: ADDITIVE_SLOTS vectors a tile */
 } NAMED(additive_block);
 
 static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *step, NAMED(additive_block) * block) {
@@ -259,6 +259,7 @@ static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *ste
         block->group[i].row[0] = block->group[0].row[0];
     block->ahead = (const real *)((uintptr_t)rows->h + (uintptr_t)((ptrdiff_t)*step * rows->h_time) * sizeof(real));
     block->stride = rows->h_time;
+    block->step = *step;
 }
 
 typedef struct NAMED(additive_work) {
@@ -361,11 +362,16 @@ static void NAMED(start_job)(const NAMED(additive_work) * work, const NAMED(addi
     NAMED(place_kept)(work, block, panel, tile, job);
 }
 
-/* Before each tile, fetches some of the next block's rows into the second cache. It may go past the last row: a prefetch reads nothing. */
-static void NAMED(fetch_ahead)(NAMED(additive_block) * block, size_t features, size_t rows) {
-    for (; rows > 0 && block->fetched < ADDITIVE_BLOCK; rows--, block->fetched++) {
+/* Before each tile, fetches some of the next block's rows, and of where their tanh are kept. It may go past the last row: a
+ * prefetch reads nothing. */
+static void NAMED(fetch_ahead)(const NAMED(additive_work) * work, NAMED(additive_block) * block) {
+    const size_t row_bytes = work->shape.features * sizeof(real), kept_bytes = work->shape.width * sizeof(real);
+    for (size_t rows = work->ahead; rows > 0 && block->fetched < ADDITIVE_BLOCK; rows--, block->fetched++) {
         uintptr_t row = (uintptr_t)block->ahead + (uintptr_t)((ptrdiff_t)block->fetched * block->stride) * sizeof(real);
-        for (size_t i = 0; i < features * sizeof(real); i += 64) __builtin_prefetch((const void *)(row + i), 0, 3);
+        for (size_t i = 0; i < row_bytes; i += 64) __builtin_prefetch((const void *)(row + i), 0, 3);
+        if (!work->tanh) continue;
+        uintptr_t kept = (uintptr_t)work->tanh + (block->step + block->fetched) * kept_bytes;
+        for (size_t i = 0; i < kept_bytes; i += 64) __builtin_prefetch((const void *)(kept + i), 1, 3);
     }
 }
 
@@ -465,7 +471,7 @@ static void NAMED(panel_product)(const NAMED(additive_work) * work, NAMED(additi
             bool tall = NAMED(tile_rows)(block, tile) > 4;
             g.row = tile * ADDITIVE_ROWS;
             g.z = NAMED(product_place)(work, panel, tile);
-            NAMED(fetch_ahead)(block, features, work->ahead);
+            NAMED(fetch_ahead)(work, block);
             NAMED(product_tiles)[tall][panel->fours][panel->vectors - 1](&g, &pipeline->job);
             NAMED(fold_before)(work, pipeline);
             if (last && !work->keep_all) NAMED(start_job)(work, block, panel, tile, &pipeline->job);
