@@ -44,6 +44,7 @@ static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_
             vec x = v_set1(a[(ptrdiff_t)r * a_row]);
             UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_fma(x, row[j], sum[r][j]);
         }
+        if (transposed) HIDE(a); /* gcc 12, which makes vectors of the scalar kernels' loads, would read past the last row */
     }
     UNROLL for (size_t r = 0; r < rows; r++) {
         real *c = g->c + (ptrdiff_t)r * g->ldc;
