@@ -56,10 +56,10 @@ typedef struct backward_workspace {
 } backward_workspace;
 
 static void carve_additive(attn_carver *carver, const attn_layer_problem *problem, backward_workspace *w) {
-    const size_t element = element_of(problem), w2 = problem->features * problem->score_width;
-    w->w2_transposed = attn_carve(carver, w2, element);
-    w->partial_v = padded(w2, element) * element;
-    w->partial_size = w->partial_v + padded(problem->score_width, element) * element;
+    const size_t element = element_of(problem), width = padded(problem->score_width, element);
+    w->w2_transposed = attn_carve(carver, problem->score_width, padded(problem->features, element) * element);
+    w->partial_v = problem->features * width * element;
+    w->partial_size = w->partial_v + width * element;
     w->partials = attn_carve(carver, schedule_of(problem).groups, w->partial_size);
 }
 
@@ -221,17 +221,20 @@ static size_t weight_gradients(const backward_run *run, weight_gradient gradient
     return count;
 }
 
-/* The groups' sums of some rows, added up in the first group's place. */
+/* The groups' sums of some rows, added up in the first group's place, where rows are padded. */
 static void merge_groups(const backward_run *run, const weight_gradient *gradient, size_t first, size_t rows) {
     const attn_backward_operands *operands = &run->operands;
-    const size_t count = rows * gradient->n, offset = first * gradient->n * operands->element;
-    char *sum = partial_of(run, 0) + gradient->partial + offset, *to = (char *)gradient->to + offset;
+    const size_t stride = padded(gradient->n, operands->element), bytes = gradient->n * operands->element,
+                 offset = gradient->partial + first * stride * operands->element;
+    char *sum = partial_of(run, 0) + offset, *to = (char *)gradient->to + first * bytes;
     for (size_t group = 1; group < run->schedule.groups; group++)
-        operands->kernels->add_to(partial_of(run, group) + gradient->partial + offset, sum, count);
-    if (operands->call->grad.add_weights) {
-        operands->kernels->add_to(sum, to, count);
-    } else {
-        memcpy(to, sum, count * operands->element);
+        operands->kernels->add_to(partial_of(run, group) + offset, sum, rows * stride);
+    for (size_t i = 0; i < rows; i++, sum += stride * operands->element, to += bytes) {
+        if (operands->call->grad.add_weights) {
+            operands->kernels->add_to(sum, to, gradient->n);
+        } else {
+            memcpy(to, sum, bytes);
+        }
     }
 }
 
@@ -274,14 +277,15 @@ static void share_weights(backward_run *run) {
 
 /* ---- All steps ---- */
 
+/* W2^T, its rows padded. */
 static void transpose(const attn_layer_problem *sizes, const void *from, void *to) {
-    const size_t rows = sizes->features, columns = sizes->score_width;
+    const size_t rows = sizes->features, columns = sizes->score_width, stride = padded(rows, element_of(sizes));
     for (size_t i = 0; i < rows; i++) {
         for (size_t j = 0; j < columns; j++) {
             if (sizes->dtype == ATTN_FLOAT32) {
-                ((float *)to)[j * rows + i] = ((const float *)from)[i * columns + j];
+                ((float *)to)[j * stride + i] = ((const float *)from)[i * columns + j];
             } else {
-                ((double *)to)[j * rows + i] = ((const double *)from)[i * columns + j];
+                ((double *)to)[j * stride + i] = ((const double *)from)[i * columns + j];
             }
         }
     }

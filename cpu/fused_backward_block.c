@@ -94,7 +94,7 @@ static void context_gradient(const attn_backward_operands *operands, size_t row)
     const void *lse =
         attends_nothing(operands, at.kept) ? NULL : place(operands, grad->lse, grad->lse_batch, at.item, 1, at.query);
     operands->kernels->dot_less(gc, row_of(operands, operands->kept.context, at.kept, operands->kept.context_row),
-                               features, lse, row_of(operands, operands->rows.delta, row, 1));
+                                features, lse, row_of(operands, operands->rows.delta, row, 1));
 }
 
 /* As the scores take them: x for dot, K x for luong, x W1 for bahdanau. */
@@ -183,7 +183,9 @@ static attn_additive_backward additive_of(const attn_backward_operands *operands
         .w2 = call->bahdanau_w2,
         .w2_transposed = operands->w2_transposed,
         .grad_w2 = grad_w2,
-        .grad_v = grad_v};
+        .grad_v = grad_v,
+        .w2_transposed_row = (ptrdiff_t)padded(call->sizes.features, operands->element),
+        .grad_w2_row = (ptrdiff_t)padded(width, operands->element)};
 }
 
 void attn_backward_delta(const attn_backward_operands *operands, size_t item, void *scratch) {

@@ -28,7 +28,7 @@ typedef struct attn_backward_operands {
     const attn_kernels_real *kernels;
     attn_kept kept;
     attn_backward_rows rows;
-    const void *w2_transposed; /* (A, D) */
+    const void *w2_transposed; /* (A, D padded) */
     size_t element;            /* bytes */
     size_t chunk_rows;         /* rows of H of a chunk, which begin at the range's start */
     size_t width;              /* of the query as the scores take it: D, or A for the additive score */
@@ -42,7 +42,7 @@ void attn_backward_begin(const attn_backward_operands *operands, size_t first, s
 /* delta of an item's rows: what given gradients of the attention weights add to it. */
 void attn_backward_delta(const attn_backward_operands *operands, size_t item, void *scratch);
 
-/* One chunk of one item: its rows of grad_h, gq, and what it adds to grad_w2 and grad_v (additive score). The first chunk
+/* One chunk of one item: its rows of grad_h, gq, and what it adds to grad_w2 (D, A padded) and grad_v (additive score). The first chunk
  * also writes the rows outside of the range. */
 void attn_backward_chunk(const attn_backward_operands *operands, size_t item, size_t chunk, void *grad_w2, void *grad_v,
                          void *scratch);

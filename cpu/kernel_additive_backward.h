@@ -184,11 +184,13 @@ static void NAMED(additive_backward)(const attn_rows *rows, const attn_backward_
             (n, features, count, parts.weights, SEGMENT_ROWS, queries->grad_context, queries->grad_context_stride, to,
              grad_h_time, accumulate);
             NAMED(gemm)
-            (n, features, width, parts.dz, dz_row, additive->w2_transposed, (ptrdiff_t)features, to, grad_h_time, 1, 0);
+            (n, features, width, parts.dz, dz_row, additive->w2_transposed, additive->w2_transposed_row, to,
+             grad_h_time, 1, 0);
         }
         if (additive->grad_w2) {
             NAMED(gemm_tn)
-            (features, width, n, segment.h, rows->h_time, parts.dz, dz_row, additive->grad_w2, (ptrdiff_t)width, 1);
+            (features, width, n, segment.h, rows->h_time, parts.dz, dz_row, additive->grad_w2, additive->grad_w2_row,
+             1);
         }
     }
 }

@@ -52,8 +52,9 @@ typedef struct attn_additive_backward {
     size_t score_width;
     const void *tanh; /* of the first row, as the forward pass of one query kept it; NULL: computed again, by query and w2 */
     ptrdiff_t tanh_time;
-    const void *v, *w2, *w2_transposed; /* (A), (D, A), (A, D) */
-    void *grad_w2, *grad_v;             /* (D, A), NULL: not wanted, and (A): added to */
+    const void *v, *w2, *w2_transposed; /* (A), (D, A), (A, w2_transposed_row) */
+    void *grad_w2, *grad_v;             /* (D, grad_w2_row), NULL: not wanted, and (A): added to */
+    ptrdiff_t w2_transposed_row, grad_w2_row;
 } attn_additive_backward;
 
 typedef struct attn_kernels_real {
