@@ -69,6 +69,7 @@ check "unknown option" ends 2 unrecognized --nonsense
 check "unknown workload" ends 2 nonsense nonsense
 check "unknown implementation" ends 2 nonsense --impl cpu:nonsense
 check "unknown score" ends 2 nonsense --score luong,nonsense
+check "unknown direction" ends 2 nonsense --direction forward,nonsense
 check "unknown instruction set" ends 2 nonsense --isa nonsense
 check "no number" ends 2 "--batch 12x" --batch 12x
 check "a file that can't be written" ends 2 "$folder/none/x" --json "$folder/none/x"
@@ -78,6 +79,8 @@ check "list" ends 0 imdb_stream --list
 check "a run" ends 0 "* cpu:" find_max --threads 2 --seconds 0.05 --json "$folder/json" --csv "$folder/csv"
 check "one chosen of each score" counts 2 '"chosen": true' "$folder/json"
 check "one chosen of each score, csv" counts 2 '^layer,forward,find_max,.*,1,passed,' "$folder/csv"
+check "backward and both" ends 0 "to write its gradient" find_max --direction backward,both --threads 2 --seconds 0.05 --csv "$folder/csv"
+check "one chosen of each score and direction" counts 4 '^layer,(backward|both),find_max,.*,1,passed,' "$folder/csv"
 check "any shape" ends 0 "3 x 7 x 5 -> 0, 2 queries, cold, prepared weights, with attention weights" --batch 3 --timesteps 7 \
     --features 5 --units 0 --queries 2 --score all --dtype f64 --cold --prepared --attention-weights --impl all --seconds 0.05
 

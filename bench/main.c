@@ -21,10 +21,12 @@ static int measure_all(report *r, attn_context *context, const options *wanted) 
     size_t count;
     int failures = 0;
     kit_case *cases = workload_cases(wanted, &count);
-    r->measurements = allocate(count * sizeof *r->measurements);
-    for (size_t i = 0; i < count; i++) {
-        const measurement *m = &r->measurements[r->count++];
-        r->measurements[i] = measure(&cases[i], r->model, context, wanted, &r->peaks);
+    r->measurements = allocate(count * DIRECTIONS * sizeof *r->measurements);
+    for (size_t i = 0; i < count * DIRECTIONS; i++) {
+        const bench_direction direction = i % DIRECTIONS;
+        if (!(wanted->directions & 1u << direction)) continue;
+        measurement *m = &r->measurements[r->count++];
+        *m = measure(&cases[i / DIRECTIONS], direction, r->model, context, wanted, &r->peaks);
         report_measurement(m);
         for (size_t j = 0; j < m->count; j++) failures += !m->rows[j].refusal && !row_passed(&m->rows[j]);
     }

@@ -5,6 +5,7 @@
 #include "bench/program.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,10 @@ typedef struct candidate {
     attn_context *context;
     attn_plan *plan;
     attn_layer_forward_args args;
+    attn_context *back_context; /* DIRECTION_BACKWARD and DIRECTION_BOTH */
+    attn_plan *back_plan;
+    attn_layer_backward_args back_args;
+    bench_direction direction;
     void *prepared;
     double estimate; /* seconds of a call */
     double *samples;
@@ -49,6 +54,12 @@ static copies copies_make(const kit_problem *problem, size_t bytes, bool cold, s
 /* What the limit counts with, measured anew beside each workload: the best of what was seen. */
 static void measure_limits(measurement *m, const copies *h, int threads) {
     m->bandwidth = fmax(m->bandwidth, peaks_read_bandwidth(threads, h->memory, h->count * h->size));
+    if (m->cost.write_bytes > 0) {
+        char *gradient = allocate((size_t)m->cost.h_bytes);
+        m->write_bandwidth =
+            fmax(m->write_bandwidth, peaks_write_bandwidth(threads, gradient, (size_t)m->cost.h_bytes));
+        release(gradient);
+    }
     m->gflops = fmax(m->gflops, peaks_arithmetic(threads, m->spec.dtype == ATTN_FLOAT64));
 }
 
@@ -77,40 +88,92 @@ static void candidate_prepare(candidate *c, const kit_problem *problem, const op
     c->args.weights = (attn_layer_weights)ATTN_LAYER_WEIGHTS_INIT;
 }
 
+/* The name of the forward implementation that belongs to a backward one; its own for a forward one. */
+static const char *forward_name(const char *implementation, char name[64]) {
+    const char *at = strstr(implementation, ":backward:");
+    if (!at) return implementation;
+    snprintf(name, 64, "%.*s:forward:%s", (int)(at - implementation), implementation, at + strlen(":backward:"));
+    return name;
+}
+
 /* False when the implementation can't run the problem; the row then says why. */
-static bool candidate_open(candidate *c, const kit_problem *problem, const options *wanted) {
-    c->context = measure_context(wanted, c->row->implementation);
-    if (!c->context || attn_layer_forward_plan(c->context, &problem->desc, &c->plan)) {
-        c->row->refusal = text("%s", attn_last_error_message());
-        attn_context_destroy(c->context);
-        return false;
+static bool candidate_plan(candidate *c, const kit_problem *problem, const options *wanted) {
+    char name[64];
+    attn_layer_desc desc = problem->desc;
+    if (c->direction != DIRECTION_FORWARD) desc.flags |= ATTN_LAYER_TRAINING;
+    c->context = measure_context(wanted, forward_name(c->row->implementation, name));
+    bool planned = c->context && !attn_layer_forward_plan(c->context, &desc, &c->plan);
+    if (planned && c->direction != DIRECTION_FORWARD) {
+        c->back_context = measure_context(wanted, c->row->implementation);
+        planned = c->back_context && !attn_layer_backward_plan(c->back_context, &desc, &c->back_plan);
     }
-    candidate_prepare(c, problem, wanted);
-    c->samples = allocate(SAMPLE_ROOM * sizeof *c->samples);
-    return true;
+    if (!planned) c->row->refusal = text("%s", attn_last_error_message());
+    return planned;
 }
 
 static void candidate_close(candidate *c) {
     release(c->prepared);
     release(c->args.workspace);
+    release(c->args.kept);
+    release(c->back_args.workspace);
     release(c->samples);
     attn_plan_destroy(c->plan);
+    attn_plan_destroy(c->back_plan);
     attn_context_destroy(c->context);
+    attn_context_destroy(c->back_context);
+}
+
+/* All gradients, from that of the output, or of the context where there is no other. */
+static void candidate_prepare_back(candidate *c, kit_problem *problem) {
+    c->args.kept_size = attn_plan_kept_size(c->plan);
+    c->args.kept = allocate(c->args.kept_size);
+    c->back_args = kit_problem_back_args(problem, problem->spec.units ? KIT_OUTPUT : KIT_CONTEXT, KIT_ALL_GRADIENTS);
+    c->back_args.kept = c->args.kept, c->back_args.kept_size = c->args.kept_size;
+    c->back_args.workspace_size = attn_plan_workspace_size(c->back_plan);
+    c->back_args.workspace = allocate(c->back_args.workspace_size);
+    c->row->workspace = c->back_args.workspace_size;
+    if (c->direction == DIRECTION_BOTH && c->args.workspace_size > c->row->workspace)
+        c->row->workspace = c->args.workspace_size;
+}
+
+static bool candidate_open(candidate *c, kit_problem *problem, const options *wanted) {
+    if (!candidate_plan(c, problem, wanted)) {
+        candidate_close(c);
+        return false;
+    }
+    candidate_prepare(c, problem, wanted);
+    if (c->direction != DIRECTION_FORWARD) candidate_prepare_back(c, problem);
+    c->samples = allocate(SAMPLE_ROOM * sizeof *c->samples);
+    return true;
 }
 
 static void call(candidate *c, copies *h) {
-    c->args.h = h->memory + h->next * h->size;
+    c->args.h = c->back_args.h = h->memory + h->next * h->size;
     if (++h->next == h->count) h->next = 0;
-    if (attn_layer_forward(c->plan, &c->args)) fail("%s: %s", c->row->implementation, attn_last_error_message());
+    attn_status status = ATTN_OK;
+    if (c->direction != DIRECTION_BACKWARD) status = attn_layer_forward(c->plan, &c->args);
+    if (!status && c->direction != DIRECTION_FORWARD) status = attn_layer_backward(c->back_plan, &c->back_args);
+    if (status) fail("%s: %s", c->row->implementation, attn_last_error_message());
+}
+
+/* The forward pass before a backward one that is timed alone; gradients poisoned by a run of the kit's own. */
+static void begin_back(candidate *c, kit_problem *problem) {
+    const unsigned incoming = problem->spec.units ? KIT_OUTPUT : KIT_CONTEXT;
+    if (kit_problem_run(problem, c->plan, KIT_CONTEXT) ||
+        kit_problem_back(problem, c->back_plan, incoming, KIT_ALL_GRADIENTS, 0) ||
+        attn_layer_forward(c->plan, &c->args))
+        fail("%s: %s", c->row->implementation, attn_last_error_message());
 }
 
 /* The very call that is timed, on poisoned outputs, against the reference. */
 static void check(candidate *c, kit_problem *problem, copies *h) {
+    const bool back = c->direction != DIRECTION_FORWARD;
+    if (back) begin_back(c, problem);
     kit_problem_poison(problem);
     call(c, h);
     problem->given = (c->args.output ? KIT_OUTPUT : 0u) | (c->args.context ? KIT_CONTEXT : 0u) |
                      (c->args.attention_weights ? KIT_WEIGHTS : 0u);
-    const kit_verdict verdict = kit_problem_check(problem);
+    const kit_verdict verdict = back ? kit_problem_check_back(problem) : kit_problem_check(problem);
     if (verdict.error <= c->row->error) return;
     c->row->error = verdict.error;
     memcpy(c->row->where, verdict.where, sizeof c->row->where);
@@ -179,11 +242,12 @@ static void summarize(candidate *c) {
 /* The rows of the implementations asked for, in the library's order of preference. */
 static void name_rows(measurement *m, const kit_problem *problem, attn_context *context, const options *wanted) {
     attn_plan *plan;
-    if (attn_layer_forward_plan(context, &problem->desc, &plan))
+    const bool back = m->direction != DIRECTION_FORWARD;
+    if ((back ? attn_layer_backward_plan : attn_layer_forward_plan)(context, &problem->desc, &plan))
         fail("%s: %s", m->spec.name, attn_last_error_message());
     const char *names[IMPLEMENTATION_ROOM], *chosen = attn_plan_implementation(plan);
-    const size_t count =
-        kit_implementations(context, "forward", m->spec.score, m->spec.dtype, names, IMPLEMENTATION_ROOM);
+    const size_t count = kit_implementations(context, back ? "backward" : "forward", m->spec.score, m->spec.dtype,
+                                             names, IMPLEMENTATION_ROOM);
     for (size_t i = 0; i < count; i++)
         if (is_wanted(wanted, names[i], chosen))
             m->rows[m->count++] = (row){.implementation = names[i], .chosen = !strcmp(names[i], chosen)};
@@ -197,7 +261,7 @@ static void measure_problem(measurement *m, kit_problem *problem, const options 
     measure_limits(m, &h, limits->threads);
     for (size_t i = 0; i < m->count; i++) {
         candidate *c = &candidates[count];
-        *c = (candidate){.row = &m->rows[i]};
+        *c = (candidate){.row = &m->rows[i], .direction = m->direction};
         if (!candidate_open(c, problem, wanted)) continue;
         progress("%s: checking %s", m->spec.name, c->row->implementation);
         check(c, problem, &h);
@@ -218,22 +282,24 @@ static void measure_problem(measurement *m, kit_problem *problem, const options 
     release(h.memory);
 }
 
-measurement measure(const kit_case *spec, const imdb *model, attn_context *context, const options *wanted,
-                    const peaks *limits) {
+measurement measure(const kit_case *spec, bench_direction direction, const imdb *model, attn_context *context,
+                    const options *wanted, const peaks *limits) {
     progress("%s: making the problem and its reference", spec->name);
     kit_problem *problem = workload_problem(spec, model);
     measurement m = {
         .spec = problem->spec,
+        .direction = direction,
         .cold = wanted->cold,
         .with_prepared = wanted->prepared,
         .with_weights = wanted->attention_weights,
-        .cost = workload_cost_of(spec),
+        .cost = workload_cost_of(spec, direction),
         .gflops = spec->dtype == ATTN_FLOAT32 ? limits->f32_gflops : limits->f64_gflops,
     };
     kit_problem_expect(problem);
     name_rows(&m, problem, context, wanted);
     measure_problem(&m, problem, wanted, limits);
-    m.read_seconds = 1e-9 * m.cost.h_bytes / m.bandwidth;
+    m.read_seconds = 1e-9 * m.cost.read_bytes / m.bandwidth;
+    m.write_seconds = m.cost.write_bytes > 0 ? 1e-9 * m.cost.write_bytes / m.write_bandwidth : 0;
     m.gemm_seconds = 1e-9 * m.cost.gemm_flops / m.gflops;
     kit_problem_free(problem);
     progress(NULL);

@@ -26,6 +26,10 @@ static const char help[] =
     "  long               4 x 8192 x 128 -> 128\n"
     "  wide              16 x 256 x 1024 -> 1024\n"
     "  --score S         luong, bahdanau, dot, both (luong and bahdanau; the default), all; or several with commas\n"
+    "  --direction D     forward (default), backward, both (a forward pass in training, then the backward pass: one "
+    "time),"
+    "\n"
+    "                    all; or several with commas\n"
     "  --dtype T         f32 (default), f64\n"
     "\n"
     "Any shape: these change the named workloads; without a name they make one, starting from imdb's sizes\n"
@@ -68,6 +72,7 @@ enum option_id {
     THREADS,
     ROUNDS,
     SCORE,
+    DIRECTION,
     DTYPE,
     IMPL,
     ISA,
@@ -95,6 +100,7 @@ static const struct option known[] = {
     {"threads", required_argument, NULL, THREADS},
     {"rounds", required_argument, NULL, ROUNDS},
     {"score", required_argument, NULL, SCORE},
+    {"direction", required_argument, NULL, DIRECTION},
     {"dtype", required_argument, NULL, DTYPE},
     {"impl", required_argument, NULL, IMPL},
     {"isa", required_argument, NULL, ISA},
@@ -135,26 +141,37 @@ static double seconds_of(const char *value) {
     return number;
 }
 
-static unsigned scores_of(const char *value) {
-    static const struct {
-        const char *name;
-        unsigned scores;
-    } names[] = {{"luong", SCORE_LUONG},
-                 {"bahdanau", SCORE_BAHDANAU},
-                 {"dot", SCORE_DOT},
-                 {"both", SCORE_LUONG | SCORE_BAHDANAU},
-                 {"all", SCORE_LUONG | SCORE_BAHDANAU | SCORE_DOT}};
-    unsigned scores = 0;
+typedef struct choice {
+    const char *name;
+    unsigned bits;
+} choice;
+
+static const choice scores[] = {{"luong", SCORE_LUONG},
+                                {"bahdanau", SCORE_BAHDANAU},
+                                {"dot", SCORE_DOT},
+                                {"both", SCORE_LUONG | SCORE_BAHDANAU},
+                                {"all", SCORE_LUONG | SCORE_BAHDANAU | SCORE_DOT},
+                                {NULL, 0}};
+
+static const choice directions[] = {{"forward", 1u << DIRECTION_FORWARD},
+                                    {"backward", 1u << DIRECTION_BACKWARD},
+                                    {"both", 1u << DIRECTION_BOTH},
+                                    {"all", (1u << DIRECTIONS) - 1},
+                                    {NULL, 0}};
+
+/* A list of words, each one of the choices. */
+static unsigned chosen_of(int id, const choice *choices, const char *value) {
+    unsigned all = 0;
     for (const char *word = value; word; word = strchr(word, ',')) {
         word += *word == ',';
         const size_t length = strcspn(word, ",");
         unsigned found = 0;
-        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-            if (strlen(names[i].name) == length && !strncmp(names[i].name, word, length)) found = names[i].scores;
-        if (!found) fail("--score %s: luong, bahdanau, dot, both or all is wanted", value);
-        scores |= found;
+        for (const choice *c = choices; c->name; c++)
+            if (strlen(c->name) == length && !strncmp(c->name, word, length)) found = c->bits;
+        if (!found) fail("--%s %s: see --help for what is wanted", name_of(id), value);
+        all |= found;
     }
-    return scores;
+    return all;
 }
 
 static attn_dtype dtype_of(const char *value) {
@@ -200,7 +217,10 @@ static void take(options *o, int id, const char *value) {
         o->rounds = (int)whole_number(id, value, 1, 1000000);
         break;
     case SCORE:
-        o->scores = scores_of(value);
+        o->scores = chosen_of(id, scores, value);
+        break;
+    case DIRECTION:
+        o->directions = chosen_of(id, directions, value);
         break;
     case DTYPE:
         o->dtype = dtype_of(value);
@@ -253,6 +273,7 @@ static void take(options *o, int id, const char *value) {
 options options_read(int argc, char **argv) {
     options o = {
         .scores = SCORE_LUONG | SCORE_BAHDANAU,
+        .directions = 1u << DIRECTION_FORWARD,
         .shape = {NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, NOT_GIVEN},
         .seconds = 0.5,
         .rounds = NOT_GIVEN,

@@ -16,6 +16,14 @@ enum {
     SCORE_DOT = 1 << ATTN_SCORE_DOT
 };
 
+/* What is timed of a workload: DIRECTION_BOTH is a forward pass in training and the backward pass that follows it. */
+typedef enum bench_direction { DIRECTION_FORWARD, DIRECTION_BACKWARD, DIRECTION_BOTH, DIRECTIONS } bench_direction;
+
+static inline const char *bench_direction_name(bench_direction direction) {
+    static const char *const names[DIRECTIONS] = {"forward", "backward", "both"};
+    return names[direction];
+}
+
 /* A shape by options: a size is NOT_GIVEN where the workload's own counts. */
 typedef struct shape_options {
     int64_t batch, timesteps, features, units, queries, query_features, score_width;
@@ -26,7 +34,8 @@ typedef struct options {
     int workload_count;
     const char *implementations[OPTION_ROOM]; /* leading fields of names; none: the usual ones */
     int implementation_count;
-    unsigned scores; /* SCORE_ bits */
+    unsigned scores;     /* SCORE_ bits */
+    unsigned directions; /* 1 << DIRECTION_ */
     attn_dtype dtype;
     shape_options shape;
     bool shaped; /* any of them given */

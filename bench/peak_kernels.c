@@ -87,6 +87,16 @@ static void copy_plain(void *to, const void *from, size_t bytes) {
     }
 }
 
+static void write_memset(void *to, size_t bytes) { memset(to, 0, bytes); }
+
+static void write_plain(void *to, size_t bytes) {
+    bits zero = {0}, *target = to;
+    for (size_t i = 0; i < bytes / sizeof(bits); i += 4) {
+        KEEP(zero);
+        target[i] = zero, target[i + 1] = zero, target[i + 2] = zero, target[i + 3] = zero;
+    }
+}
+
 /* Stores that go past the caches spare the read of the line they overwrite. */
 #if defined(__x86_64__)
 static void copy_past_cache(void *to, const void *from, size_t bytes) {
@@ -96,8 +106,14 @@ static void copy_past_cache(void *to, const void *from, size_t bytes) {
         for (size_t j = i; j < i + 4; j++) _mm_stream_si128(target + j, _mm_load_si128(source + j));
     _mm_sfence();
 }
+static void write_past_cache(void *to, size_t bytes) {
+    __m128i *target = to;
+    for (size_t i = 0; i < bytes / sizeof(__m128i); i++) _mm_stream_si128(target + i, _mm_setzero_si128());
+    _mm_sfence();
+}
 #else
 #define copy_past_cache copy_plain
+#define write_past_cache write_plain
 #endif
 
 const peak_kernels PEAK_TABLE = {
@@ -108,4 +124,5 @@ const peak_kernels PEAK_TABLE = {
     .flops_f64 = sizeof(doubles) / sizeof(double) * 2 * SUMS * UNROLL,
     .read = {read_plain, read_ahead, read_four},
     .copy = {copy_memcpy, copy_plain, copy_past_cache},
+    .write = {write_memset, write_plain, write_past_cache},
 };

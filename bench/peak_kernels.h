@@ -16,6 +16,7 @@ typedef struct peak_kernels {
     /* Reads every byte; both sizes are multiples of PEAK_GRAIN. Answers something that depends on all of it. */
     unsigned (*read[PEAK_VARIANTS])(const void *from, size_t bytes);
     void (*copy[PEAK_VARIANTS])(void *to, const void *from, size_t bytes);
+    void (*write[PEAK_VARIANTS])(void *to, size_t bytes);
 } peak_kernels;
 
 enum { PEAK_GRAIN = 4096 };

@@ -68,6 +68,13 @@ static void run_copy(void *argument, int thread, int threads) {
     for (size_t i = 0; i < j->repeat; i++) j->kernels->copy[j->variant](j->to + first, j->from + first, last - first);
 }
 
+static void run_write(void *argument, int thread, int threads) {
+    job *j = argument;
+    size_t first, last;
+    team_share(j->bytes, PEAK_GRAIN, thread, threads, &first, &last);
+    for (size_t i = 0; i < j->repeat; i++) j->kernels->write[j->variant](j->to + first, last - first);
+}
+
 /* The best rate of a few tries, in units of `work` per second, `work` being what one repetition does on all threads. Tries
  * that were too short to tell only lengthen the next one; a hiccup costs a try, and nothing else. */
 static double best_rate(int threads, team_task task, job *j, double work) {
@@ -98,6 +105,11 @@ static double best_variant(int threads, team_task task, job *j, double work) {
 double peaks_read_bandwidth(int threads, const void *buffer, size_t bytes) {
     job j = {.kernels = peak_kernels_of(peaks_isa()), .from = buffer, .bytes = bytes / PEAK_GRAIN * PEAK_GRAIN};
     return 1e-9 * best_variant(threads, run_read, &j, (double)j.bytes);
+}
+
+double peaks_write_bandwidth(int threads, void *buffer, size_t bytes) {
+    job j = {.kernels = peak_kernels_of(peaks_isa()), .to = buffer, .bytes = bytes / PEAK_GRAIN * PEAK_GRAIN};
+    return 1e-9 * best_variant(threads, run_write, &j, (double)j.bytes);
 }
 
 double peaks_arithmetic(int threads, bool wide) {

@@ -22,6 +22,9 @@ void peaks_measure(int threads, peaks *found);
 /* GFLOP/s of fused multiply-adds in float32, or in float64. */
 double peaks_arithmetic(int threads, bool wide);
 
+/* GB/s at which the threads overwrite this very buffer with zeros again and again, each its own part of it. */
+double peaks_write_bandwidth(int threads, void *buffer, size_t bytes);
+
 /* GB/s at which the threads read this very buffer again and again, each its own part of it. At least one page. */
 double peaks_read_bandwidth(int threads, const void *buffer, size_t bytes);
 

@@ -71,17 +71,23 @@ static const char *size_of(double bytes, char buffer[32]) {
 
 static void print_title(const measurement *m) {
     const kit_case *s = &m->spec;
-    char limit[32], read[32], gemm[32], size[32];
-    printf("\n%s %s %s  %lld x %lld x %lld -> %lld", s->row, kit_score_name(s->score), kit_dtype_name(s->dtype),
-           (long long)s->batch, (long long)s->timesteps, (long long)s->features, (long long)s->units);
+    char limit[32], read[32], written[32], gemm[32], size[32];
+    printf("\n%s %s %s %s  %lld x %lld x %lld -> %lld", s->row, kit_score_name(s->score),
+           m->direction == DIRECTION_BOTH ? "forward and backward" : bench_direction_name(m->direction),
+           kit_dtype_name(s->dtype), (long long)s->batch, (long long)s->timesteps, (long long)s->features,
+           (long long)s->units);
     if (s->queries != ATTN_LAST_STEP) printf(", %lld queries", (long long)s->queries);
     printf("%s%s%s\n", m->cold ? ", cold" : "", m->with_prepared ? ", prepared weights" : "",
            m->with_weights ? ", with attention weights" : "");
     const char *l = duration(measurement_limit(m), limit), *r = duration(m->read_seconds, read),
-               *g = duration(m->gemm_seconds, gemm);
-    printf("  limit %s = %s to read H (%s) at %.0f GB/s + %s for %.3g MFLOP of GEMM at %.0f GFLOP/s\n",
-           l + strspn(l, " "), r + strspn(r, " "), size_of(m->cost.h_bytes, size), m->bandwidth, g + strspn(g, " "),
-           m->cost.gemm_flops * 1e-6, m->gflops);
+               *w = duration(m->write_seconds, written), *g = duration(m->gemm_seconds, gemm);
+    printf("  limit %s = ", l + strspn(l, " "));
+    if (m->read_seconds > 0)
+        printf("%s to read H (%s) at %.0f GB/s + ", r + strspn(r, " "), size_of(m->cost.read_bytes, size),
+               m->bandwidth);
+    if (m->write_seconds > 0)
+        printf("%s to write its gradient at %.0f GB/s + ", w + strspn(w, " "), m->write_bandwidth);
+    printf("%s for %.3g MFLOP of GEMM at %.0f GFLOP/s\n", g + strspn(g, " "), m->cost.gemm_flops * 1e-6, m->gflops);
     if (m->others > DISTURBED) printf("  disturbed: something else kept %.1f processors busy meanwhile\n", m->others);
 }
 
@@ -99,7 +105,7 @@ static void print_row(const measurement *m, const row *r) {
     printf(" %s %s %5.1f%% %6zu %8.1f %7.1f %6.1f%% %6.1f%%  %-5s %6.3f %10s\n", duration(r->minimum, minimum),
            duration(r->median, median), 100 * (r->upper_quartile - r->lower_quartile) / r->median, r->samples,
            1e-9 * m->cost.flops / r->median, 1e-9 * m->cost.h_bytes / r->median, 100 * measurement_limit(m) / r->median,
-           100 * measurement_limit(m) / r->minimum, m->read_seconds > m->gemm_seconds ? "read" : "flops", r->error,
+           100 * measurement_limit(m) / r->minimum, measurement_bound(m), r->error,
            size_of((double)r->workspace, workspace));
 }
 

@@ -85,14 +85,17 @@ static json_t *measurement_json(const measurement *m) {
     for (size_t i = 0; i < m->count; i++) json_array_append_new(rows, row_json(m, &m->rows[i]));
     return packed(json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+        "s:f, "
+        "s:f, "
         "s:s, s:f, s:o}",
-        "operation", "layer", "workload", s->row, "score", kit_score_name(s->score), "direction", "forward", "dtype",
-        kit_dtype_name(s->dtype), "batch", (json_int_t)s->batch, "timesteps", (json_int_t)s->timesteps, "features",
-        (json_int_t)s->features, "units", (json_int_t)s->units, "queries", (json_int_t)s->queries, "cold", m->cold,
-        "prepared", m->with_prepared, "attention_weights", m->with_weights, "flops", m->cost.flops, "gemm_flops",
-        m->cost.gemm_flops, "h_bytes", m->cost.h_bytes, "h_read_gbs", m->bandwidth, "peak_gflops", m->gflops,
-        "read_limit_s", m->read_seconds, "gemm_limit_s", m->gemm_seconds, "limit_s", measurement_limit(m), "bound",
-        m->read_seconds > m->gemm_seconds ? "read" : "flops", "others_processors", m->others, "rows", rows));
+        "operation", "layer", "workload", s->row, "score", kit_score_name(s->score), "direction",
+        bench_direction_name(m->direction), "dtype", kit_dtype_name(s->dtype), "batch", (json_int_t)s->batch,
+        "timesteps", (json_int_t)s->timesteps, "features", (json_int_t)s->features, "units", (json_int_t)s->units,
+        "queries", (json_int_t)s->queries, "cold", m->cold, "prepared", m->with_prepared, "attention_weights",
+        m->with_weights, "flops", m->cost.flops, "gemm_flops", m->cost.gemm_flops, "h_bytes", m->cost.h_bytes,
+        "h_read_gbs", m->bandwidth, "peak_gflops", m->gflops, "gradient_write_gbs", m->write_bandwidth, "read_limit_s",
+        m->read_seconds, "write_limit_s", m->write_seconds, "gemm_limit_s", m->gemm_seconds, "limit_s",
+        measurement_limit(m), "bound", measurement_bound(m), "others_processors", m->others, "rows", rows));
 }
 
 void report_json(const report *r, const char *path) {
@@ -109,10 +112,10 @@ void report_json(const report *r, const char *path) {
 
 static void csv_row(FILE *file, const measurement *m, const row *r) {
     const kit_case *s = &m->spec;
-    fprintf(file, "layer,forward,%s,%s,%s,%lld,%lld,%lld,%lld,%lld,%s,%d,%s,%d,", s->row, kit_score_name(s->score),
-            kit_dtype_name(s->dtype), (long long)s->batch, (long long)s->timesteps, (long long)s->features,
-            (long long)s->units, (long long)(s->queries == ATTN_LAST_STEP ? 0 : s->queries), m->cold ? "cold" : "warm",
-            m->with_prepared, r->implementation, r->chosen);
+    fprintf(file, "layer,%s,%s,%s,%s,%lld,%lld,%lld,%lld,%lld,%s,%d,%s,%d,", bench_direction_name(m->direction), s->row,
+            kit_score_name(s->score), kit_dtype_name(s->dtype), (long long)s->batch, (long long)s->timesteps,
+            (long long)s->features, (long long)s->units, (long long)(s->queries == ATTN_LAST_STEP ? 0 : s->queries),
+            m->cold ? "cold" : "warm", m->with_prepared, r->implementation, r->chosen);
     if (r->refusal)
         fprintf(file, "refused,,,,,,,,,,,,\n");
     else if (!row_passed(r))
@@ -121,7 +124,7 @@ static void csv_row(FILE *file, const measurement *m, const row *r) {
         fprintf(file, "passed,%.4g,%.4e,%.4e,%.4e,%.4e,%zu,%.2f,%.2f,%.4e,%.4f,%s,%zu\n", r->error, r->minimum,
                 r->lower_quartile, r->median, r->upper_quartile, r->samples, 1e-9 * m->cost.flops / r->median,
                 1e-9 * m->cost.h_bytes / r->median, measurement_limit(m), measurement_limit(m) / r->median,
-                m->read_seconds > m->gemm_seconds ? "read" : "flops", r->workspace);
+                measurement_bound(m), r->workspace);
 }
 
 void report_csv(const report *r, const char *path) {

@@ -129,27 +129,76 @@ kit_problem *workload_problem(const kit_case *spec, const imdb *model) {
     return imdb_problem(&real, model);
 }
 
-workload_cost workload_cost_of(const kit_case *spec) {
+/* Multiply-adds of the parts, each as often as the forward pass does it. */
+typedef struct parts {
+    double query, output; /* x K or x W1, [c ; x] w_c */
+    double product;       /* H W2 */
+    double rows;          /* of the scores, or of the context, by rows of H */
+    double tanh;          /* the additive score's, after the product */
+} parts;
+
+static parts parts_of(const kit_case *spec) {
     const bool given = spec->queries != ATTN_LAST_STEP;
     const double B = (double)spec->batch, T = (double)spec->timesteps, D = (double)spec->features,
                  U = (double)spec->units;
     const double Q = given ? (double)spec->queries : 1, Dq = spec->query_features ? (double)spec->query_features : D;
     const double A = spec->score_width ? (double)spec->score_width : D;
-    const double output = 2 * B * Q * (D + Dq) * U, context = 2 * B * Q * T * D;
-    /* Of one query the scores and the context ride on the read of H; of several they are GEMMs. */
-    workload_cost cost = {.h_bytes = B * T * D * (spec->dtype == ATTN_FLOAT32 ? 4 : 8)};
-    double query, scores, gemms;
+    parts p = {.output = 2 * B * Q * (D + Dq) * U, .rows = 2 * B * Q * T * D};
     if (spec->score == ATTN_SCORE_BAHDANAU) {
-        query = 2 * B * Q * Dq * A;
-        gemms = 2 * B * T * A * D;
-        scores = 3 * B * Q * T * A;
-        cost.gemm_flops = query + gemms + output + (Q > 1 ? context : 0);
-    } else {
-        query = spec->score == ATTN_SCORE_LUONG ? 2 * B * Q * D * Dq : 0;
-        gemms = 0;
-        scores = 2 * B * Q * T * D;
-        cost.gemm_flops = query + output + (Q > 1 ? scores + context : 0);
+        p.query = 2 * B * Q * Dq * A;
+        p.product = 2 * B * T * A * D;
+        p.tanh = 3 * B * Q * T * A;
+    } else if (spec->score == ATTN_SCORE_LUONG) {
+        p.query = 2 * B * Q * D * Dq;
     }
-    cost.flops = query + gemms + scores + context + output;
+    return p;
+}
+
+/* Of one query the scores and the context ride on the read of H; of several they are GEMMs. */
+static workload_cost forward_cost(const kit_case *spec) {
+    const parts p = parts_of(spec);
+    const bool several = spec->queries > 1;
+    workload_cost cost = {0};
+    if (spec->score == ATTN_SCORE_BAHDANAU) {
+        cost.gemm_flops = p.query + p.product + p.output + (several ? p.rows : 0);
+        cost.flops = p.query + p.product + p.tanh + p.rows + p.output;
+    } else {
+        cost.gemm_flops = p.query + p.output + (several ? 2 * p.rows : 0);
+        cost.flops = p.query + 2 * p.rows + p.output;
+    }
+    return cost;
+}
+
+/* Every product of the forward pass has two gradients; luong forms its query again, rows of H meet e, da, dh twice and dq. The additive
+ * score's limit is that of its products alone. */
+static workload_cost backward_cost(const kit_case *spec) {
+    const parts p = parts_of(spec);
+    const bool several = spec->queries > 1;
+    workload_cost cost = {0};
+    if (spec->score == ATTN_SCORE_BAHDANAU) {
+        cost.gemm_flops = 2 * (p.query + p.product + p.output) + (several ? 2 * p.rows : 0);
+        cost.flops = cost.gemm_flops + (several ? 0 : 2 * p.rows) + 7 * p.tanh / 3;
+    } else {
+        cost.gemm_flops = 3 * p.query + 2 * p.output + (several ? 5 * p.rows : 0);
+        cost.flops = cost.gemm_flops + (several ? 0 : 5 * p.rows);
+    }
+    return cost;
+}
+
+workload_cost workload_cost_of(const kit_case *spec, bench_direction direction) {
+    workload_cost cost = direction == DIRECTION_BACKWARD ? backward_cost(spec) : forward_cost(spec);
+    cost.h_bytes =
+        (double)spec->batch * (double)spec->timesteps * (double)spec->features * (spec->dtype == ATTN_FLOAT32 ? 4 : 8);
+    cost.read_bytes = cost.h_bytes;
+    if (direction == DIRECTION_FORWARD) return cost;
+    const bool streams = spec->score != ATTN_SCORE_BAHDANAU;
+    cost.write_bytes = streams ? cost.h_bytes : 0;
+    if (direction == DIRECTION_BACKWARD) {
+        cost.read_bytes = streams ? cost.h_bytes : 0;
+        return cost;
+    }
+    const workload_cost back = backward_cost(spec);
+    cost.flops += back.flops, cost.gemm_flops += back.gemm_flops;
+    cost.read_bytes += streams ? cost.h_bytes : 0;
     return cost;
 }

@@ -21,8 +21,9 @@ typedef struct workload_cost {
     double flops;      /* all but tanh and exp */
     double gemm_flops; /* those that the limit counts at the arithmetic peak */
     double h_bytes;
+    double read_bytes, write_bytes; /* of H and of its gradient: those that the limit counts */
 } workload_cost;
 
-workload_cost workload_cost_of(const kit_case *spec);
+workload_cost workload_cost_of(const kit_case *spec, bench_direction direction);
 
 #endif
