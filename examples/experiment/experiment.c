@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -38,12 +39,13 @@ static const char options_help[] = "\n"
                                    "  --threads N   default: the processors this process may use\n"
                                    "  --quick       a tenth of the samples, 3 epochs: to see that it works\n";
 
-static uint64_t number_of(const char *option, const char *value, uint64_t least) {
+static uint64_t number_of(const char *option, const char *value, uint64_t least, uint64_t most) {
     char *end;
     errno = 0;
     const unsigned long long number = strtoull(value, &end, 10);
-    if (errno || *end || end == value || *value == '-' || number < least)
-        experiment_fail("--%s %s: a whole number from %llu on is wanted", option, value, (unsigned long long)least);
+    if (errno || *end || end == value || *value == '-' || number < least || number > most)
+        experiment_fail("--%s %s: a whole number from %" PRIu64 " to %" PRIu64 " is wanted", option, value, least,
+                        most);
     return number;
 }
 
@@ -68,16 +70,16 @@ experiment experiment_read(int argc, char **argv, const char *name, const char *
     experiment e = {.name = name, .seed = 1, .out = out};
     for (int id, at; (id = getopt_long(argc, argv, "", known, &at)) != -1;) switch (id) {
         case 'e':
-            e.epochs = (size_t)number_of("epochs", optarg, 1);
+            e.epochs = (size_t)number_of("epochs", optarg, 1, 1000000);
             break;
         case 's':
-            e.seed = number_of("seed", optarg, 0);
+            e.seed = number_of("seed", optarg, 0, UINT64_MAX);
             break;
         case 'o':
             e.out = optarg;
             break;
         case 't':
-            e.threads = (int)(number_of("threads", optarg, 1) & 4095);
+            e.threads = (int)number_of("threads", optarg, 1, 1024);
             break;
         case 'q':
             e.quick = true;
