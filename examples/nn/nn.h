@@ -36,7 +36,8 @@
  * a function of the seed, the step and the place (nn_random), so a run repeats itself bit for bit on one machine, and goes
  * on bit for bit from a saved state.
  *
- * The kit is a part of programs, not of the library: it links OpenBLAS and sets it to one thread. */
+ * The kit is a part of programs, not of the library: it builds in some of the library's insides (threads, vectors, products), links
+ * OpenBLAS for the rest, and sets that to one thread. How fast it is and why: docs/training.md. */
 #ifndef NN_H
 #define NN_H
 
