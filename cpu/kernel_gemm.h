@@ -57,21 +57,13 @@ static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_
     }
 }
 
-/* gcc 12 vectorises the scalar build's A^T B by loads that reach into the row after the last one. */
-#undef GEMM_TN_TILE
-#if REAL_BITS == VEC_BITS && defined(__GNUC__) && !defined(__clang__)
-#define GEMM_TN_TILE __attribute__((optimize("no-tree-vectorize"))) static void
-#else
-#define GEMM_TN_TILE static void
-#endif
-
 /* One function a tile, so that its sizes are constants. */
 #undef GEMM_TILE
 #define GEMM_TILE(rows, vectors)                                                                                       \
     static void NAMED(gemm_##rows##x##vectors)(const NAMED(gemm_operands) * g) {                                       \
         NAMED(gemm_tile)(g, rows, vectors, false);                                                                     \
     }                                                                                                                  \
-    GEMM_TN_TILE NAMED(gemm_tn_##rows##x##vectors)(const NAMED(gemm_operands) * g) {                                   \
+    static void NAMED(gemm_tn_##rows##x##vectors)(const NAMED(gemm_operands) * g) {                                    \
         NAMED(gemm_tile)(g, rows, vectors, true);                                                                      \
     }
 GEMM_TILE(1, 1)

@@ -420,6 +420,7 @@ Test(backward, explanation) {
     cr_assert(attn_layer_backward_plan(context, &problem->desc, &plan) == ATTN_OK);
     cr_assert(e.count >= 6 && e.chosen == 1 && !strcmp(e.name, attn_plan_implementation(plan)), "%zu, %zu, %s", e.count,
               e.chosen, e.name);
+    attn_plan_destroy(plan);
     refused(attn_layer_backward_explain(NULL, &problem->desc, take_explanation, &e), ATTN_ERROR_INVALID_ARGUMENT,
             "context", "NULL");
     refused(attn_layer_backward_plan(NULL, &problem->desc, &plan), ATTN_ERROR_INVALID_ARGUMENT, "context", "NULL");
