@@ -54,7 +54,9 @@ header_alone() {
 }
 
 by_cmake() {
-    cmake -S "$here/consumer" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="${cc[0]}" \
+    local generator # of the build: another's program may not be there
+    generator=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")
+    cmake -G "$generator" -S "$here/consumer" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="${cc[0]}" \
         -DCMAKE_CXX_COMPILER="${cxx[0]}" -DCMAKE_C_FLAGS="${cc[*]:1} ${strict[*]}" -DCMAKE_CXX_FLAGS="${cxx[*]:1} ${strict[*]}"
     cmake --build "$scratch/cmake"
 }
