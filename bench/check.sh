@@ -7,27 +7,10 @@ set -euo pipefail
 build=$(cd "$1" && pwd)
 bench=$build/attention-bench
 data=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/data
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-passed=0 failed=0
-
-# check NAME COMMAND...
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "failed: $name"; fi
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../tests/checks.sh"
 
 # ends STATUS TEXT ARGUMENT...: the program ends so and says so.
-ends() {
-    local wanted=$1 words=$2 status=0
-    shift 2
-    "$bench" "$@" >"$folder/output" 2>&1 || status=$?
-    if [ "$status" = "$wanted" ] && grep -qF -- "$words" "$folder/output"; then return 0; fi
-    echo "status $status:"
-    cat "$folder/output"
-    return 1
-}
+ends() { program_ends "$1" "$2" "$bench" "${@:3}"; }
 
 # counts N REGEX FILE
 counts() { [ "$(grep -cE -- "$2" "$3")" = "$1" ]; }

@@ -28,7 +28,7 @@ enum {
 static size_t most_rows(const attn_composition *c) {
     if (attn_is_additive(c)) return c->backward ? BLOCK_TILES_BACKWARD * c->tile_rows : BLOCK_ROWS_ADDITIVE;
     const size_t most = BLOCK_BYTES / c->element / c->sizes.features;
-    return most < ATTN_OPENBLAS_ROWS ? ATTN_OPENBLAS_ROWS : attn_least(most, BLOCK_ROWS_MOST);
+    return most < ATTN_OPENBLAS_ROWS ? ATTN_OPENBLAS_ROWS : least(most, BLOCK_ROWS_MOST);
 }
 
 static void measure(attn_composition *c) {
@@ -36,10 +36,10 @@ static void measure(attn_composition *c) {
     c->element = p->dtype == ATTN_FLOAT32 ? sizeof(float) : sizeof(double);
     c->queries = p->batch * p->queries;
     c->tile_rows = c->backward ? TILE_ROWS_BACKWARD : ATTN_OPENBLAS_ROWS;
-    c->block_rows = p->timesteps ? attn_least(most_rows(c), p->timesteps) : 1;
-    c->blocks = p->timesteps ? attn_parts(p->timesteps, c->block_rows) : 1;
-    c->block_queries = attn_least(ATTN_BLOCK_QUERIES, p->queries ? p->queries : 1);
-    c->query_blocks = attn_parts(p->queries, c->block_queries);
+    c->block_rows = p->timesteps ? least(most_rows(c), p->timesteps) : 1;
+    c->blocks = p->timesteps ? divide_up(p->timesteps, c->block_rows) : 1;
+    c->block_queries = least(ATTN_BLOCK_QUERIES, p->queries ? p->queries : 1);
+    c->query_blocks = divide_up(p->queries, c->block_queries);
     c->score_columns = attn_is_additive(c) ? p->score_width : p->features;
     c->x_row = attn_padded(c, p->query_features);
     c->folded_row = p->score == ATTN_SCORE_DOT ? c->x_row : attn_padded(c, c->score_columns);
@@ -73,7 +73,7 @@ void attn_composition_carve_queries(attn_composition *c, attn_carver *carver) {
     const attn_layer_problem *p = &c->sizes;
     c->x = attn_carve(carver, c->queries, c->x_row * c->element);
     c->folded = c->folds ? attn_carve(carver, c->queries, c->folded_row * c->element) : c->x;
-    c->w2 = attn_carve(carver, c->panels ? attn_parts(p->score_width, ATTN_PANEL_COLUMNS) * ATTN_PANEL_COLUMNS : 0,
+    c->w2 = attn_carve(carver, c->panels ? divide_up(p->score_width, ATTN_PANEL_COLUMNS) * ATTN_PANEL_COLUMNS : 0,
                        p->features * c->element);
 }
 
@@ -112,7 +112,7 @@ static void collect_query(const attn_composition *c, size_t query) {
 /* Panel after panel, each (features, its columns) without gaps. */
 static void pack_panel(const attn_composition *c, size_t panel) {
     const size_t width = c->sizes.score_width, first = panel * ATTN_PANEL_COLUMNS,
-                 columns = attn_least(ATTN_PANEL_COLUMNS, width - first);
+                 columns = least(ATTN_PANEL_COLUMNS, width - first);
     char *to = attn_at(c, c->w2, first, c->sizes.features, 0);
     for (size_t k = 0; k < c->sizes.features; k++)
         memcpy(to + k * columns * c->element, attn_at_const(c, c->call->bahdanau_w2, k, width, first),
@@ -121,12 +121,12 @@ static void pack_panel(const attn_composition *c, size_t panel) {
 
 void attn_composition_collect(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
     (void)s;
-    const size_t tiles = attn_parts(c->queries, COLLECT_ROWS);
+    const size_t tiles = divide_up(c->queries, COLLECT_ROWS);
     if (unit >= tiles) {
         pack_panel(c, unit - tiles);
         return;
     }
-    const size_t end = attn_least(c->queries, (unit + 1) * COLLECT_ROWS);
+    const size_t end = least(c->queries, (unit + 1) * COLLECT_ROWS);
     for (size_t query = unit * COLLECT_ROWS; query < end; query++) collect_query(c, query);
 }
 
@@ -134,10 +134,9 @@ void attn_composition_collect(const attn_composition *c, size_t unit, const attn
 
 void attn_composition_fold(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
     (void)s;
-    const size_t tiles = attn_parts(c->score_columns, FOLD_COLUMNS), row = unit / tiles * FOLD_ROWS,
+    const size_t tiles = divide_up(c->score_columns, FOLD_COLUMNS), row = unit / tiles * FOLD_ROWS,
                  column = unit % tiles * FOLD_COLUMNS, depth = c->sizes.query_features;
-    const size_t rows = attn_least(FOLD_ROWS, c->queries - row),
-                 columns = attn_least(FOLD_COLUMNS, c->score_columns - column);
+    const size_t rows = least(FOLD_ROWS, c->queries - row), columns = least(FOLD_COLUMNS, c->score_columns - column);
     const void *x = attn_at(c, c->x, row, c->x_row, 0);
     void *folded = attn_at(c, c->folded, row, c->folded_row, column);
     if (attn_is_additive(c))
@@ -155,12 +154,12 @@ void attn_composition_begin(attn_composition *c) {
     const double queries = (double)c->queries, width = (double)p->query_features;
     const double panels = c->panels ? (double)p->score_width * (double)p->features : 0;
     attn_composition_step(c, attn_composition_collect,
-                          attn_parts(c->queries, COLLECT_ROWS) +
-                              (c->panels ? attn_parts(p->score_width, ATTN_PANEL_COLUMNS) : 0),
+                          divide_up(c->queries, COLLECT_ROWS) +
+                              (c->panels ? divide_up(p->score_width, ATTN_PANEL_COLUMNS) : 0),
                           8 * (queries * width + panels));
     if (c->folds)
         attn_composition_step(c, attn_composition_fold,
-                              attn_parts(c->queries, FOLD_ROWS) * attn_parts(c->score_columns, FOLD_COLUMNS),
+                              divide_up(c->queries, FOLD_ROWS) * divide_up(c->score_columns, FOLD_COLUMNS),
                               queries * (double)c->score_columns * width);
 }
 
@@ -204,7 +203,7 @@ bool attn_composition_enter(const attn_composition *c, attn_composition_block *k
     const attn_composition_range steps = attn_composition_valid(c, k->item);
     k->first = steps.start + number * c->block_rows;
     if (number && k->first >= steps.end) return false;
-    k->end = attn_least(steps.end, k->first + c->block_rows);
+    k->end = least(steps.end, k->first + c->block_rows);
     if (call->mask)
         k->mask = call->mask + (ptrdiff_t)k->item * call->mask_batch + (ptrdiff_t)k->query * call->mask_query +
                   (ptrdiff_t)k->first * call->mask_time;
@@ -246,7 +245,7 @@ void attn_composition_step(attn_composition *c,
     c->unit = unit;
     c->units = units;
     atomic_store_explicit(&c->next, 0, memory_order_relaxed);
-    const size_t tasks = attn_least(units, c->slots);
+    const size_t tasks = least(units, c->slots);
     if (tasks > 1 && cost >= THREADING_COST)
         attn_threads_run(c->threads, tasks, take_units, c);
     else

@@ -33,8 +33,8 @@ static size_t count_groups(const attn_composition *c) {
     const size_t units = p->batch * c->blocks;
     if (!attn_is_additive(c)) return units;
     size_t groups = p->batch * p->timesteps / p->score_width / 4;
-    groups = groups < LEAST_GROUPS ? LEAST_GROUPS : attn_least(groups, MOST_GROUPS);
-    return attn_least(groups, units);
+    groups = groups < LEAST_GROUPS ? LEAST_GROUPS : least(groups, MOST_GROUPS);
+    return least(groups, units);
 }
 
 static size_t carve(attn_composition *c, void *workspace) {
@@ -124,7 +124,7 @@ static void outer_query(const attn_composition *c, size_t place) {
 static void outer(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
     (void)s;
     const attn_composition_gradients *g = &c->grad;
-    const size_t row = unit * ATTN_FINISH_ROWS, rows = attn_least(ATTN_FINISH_ROWS, c->queries - row);
+    const size_t row = unit * ATTN_FINISH_ROWS, rows = least(ATTN_FINISH_ROWS, c->queries - row);
     if (c->call->grad.output) {
         outer_products(c, row, rows);
     } else {
@@ -140,10 +140,10 @@ static void transpose(const attn_composition *c, size_t panel, const attn_compos
     (void)s;
     const attn_composition_gradients *g = &c->grad;
     const size_t width = c->sizes.score_width, first = panel * ATTN_PANEL_COLUMNS,
-                 end = attn_least(c->sizes.features, first + ATTN_PANEL_COLUMNS);
+                 end = least(c->sizes.features, first + ATTN_PANEL_COLUMNS);
     for (size_t d = first; d < end; d++) {
         const size_t begin = d / g->w2_columns * g->w2_columns,
-                     columns = attn_least(g->w2_columns, c->sizes.features - begin);
+                     columns = least(g->w2_columns, c->sizes.features - begin);
         const char *from = attn_at_const(c, c->call->bahdanau_w2, d, width, 0);
         char *to = attn_at(c, g->w2_transposed, begin, width, d - begin);
         for (size_t k = 0; k < width; k++) memcpy(to + k * columns * c->element, from + k * c->element, c->element);
@@ -185,7 +185,7 @@ static void score_gradients(const attn_composition *c, const attn_composition_bl
     double shift = value(c, g->shift, place);
     if (c->call->grad.attention_weights && !attn_is_zero(c, attn_at(c, c->kept.sum, place, 1, 0))) {
         const attn_composition_range steps = attn_composition_valid(c, k->item);
-        for (size_t b = 0; b < attn_parts(steps.end - steps.start, c->block_rows); b++)
+        for (size_t b = 0; b < divide_up(steps.end - steps.start, c->block_rows); b++)
             shift -= value(c, g->means, b * c->queries + place);
         const char *given = weight_gradients(c, k, query);
         size_t step;
@@ -265,9 +265,9 @@ static void pair_products(const attn_composition *c, const attn_composition_bloc
         memcpy(attn_at(c, s->pair, queries + i, c->rows_row, 0),
                attn_at(c, c->grad.context, place + i, c->context_row, 0), bytes);
     }
-    const size_t features = c->sizes.features, depth = attn_parts(features, attn_parts(features, SCORE_TERMS));
+    const size_t features = c->sizes.features, depth = divide_up(features, divide_up(features, SCORE_TERMS));
     for (size_t d = 0; d < features; d += depth)
-        attn_openblas_gemm_nt(c->blas, c->sizes.dtype, 2 * queries, k->count, attn_least(depth, features - d),
+        attn_openblas_gemm_nt(c->blas, c->sizes.dtype, 2 * queries, k->count, least(depth, features - d),
                               attn_at(c, s->pair, 0, 0, d), c->rows_row, attn_at_const(c, k->rows, 0, 0, d), k->row,
                               s->scores, c->scores_row, d > 0);
     for (size_t i = 0; i < queries; i++)
@@ -291,7 +291,7 @@ static void multiplicative_queries(const attn_composition *c, const attn_composi
 static void multiplicative_block(const attn_composition *c, const attn_composition_block *k, size_t number,
                                  const target *t, const attn_composition_scratch *s) {
     for (size_t query = 0; query < k->queries; query += c->block_queries)
-        multiplicative_queries(c, k, number, query, attn_least(c->block_queries, k->queries - query), t, s);
+        multiplicative_queries(c, k, number, query, least(c->block_queries, k->queries - query), t, s);
 }
 
 /* ---- Attend: bahdanau ------------------------------------------------------------------------------------- */
@@ -304,14 +304,14 @@ typedef struct tile {
 } tile;
 
 static tile tile_at(const attn_composition *c, const attn_composition_block *k, size_t first) {
-    return (tile){k, first, attn_least(c->tile_rows, k->count - first), attn_at_const(c, k->rows, first, k->row, 0)};
+    return (tile){k, first, least(c->tile_rows, k->count - first), attn_at_const(c, k->rows, first, k->row, 0)};
 }
 
 /* H W2, where tanh is computed again. */
 static void tile_product(const attn_composition *c, const tile *t, const attn_composition_scratch *s) {
     const size_t width = c->sizes.score_width, depth = c->sizes.features;
     for (size_t column = 0; column < width; column += c->product_columns) {
-        const size_t columns = attn_least(c->product_columns, width - column);
+        const size_t columns = least(c->product_columns, width - column);
         const void *w2 = c->panels ? attn_at(c, c->w2, column, depth, 0) : c->call->bahdanau_w2;
         attn_openblas_gemm(c->blas, c->sizes.dtype, t->count, columns, depth, t->rows, t->block->row, w2,
                            c->panels ? columns : width, attn_at(c, s->product, 0, 0, column), c->product_row, false);
@@ -373,7 +373,7 @@ static void tile_back(const attn_composition *c, const tile *t, size_t group, co
     const attn_composition_gradients *g = &c->grad;
     const size_t width = c->sizes.score_width, features = c->sizes.features;
     for (size_t column = 0; to->rows && column < features; column += g->w2_columns) {
-        const size_t columns = attn_least(g->w2_columns, features - column);
+        const size_t columns = least(g->w2_columns, features - column);
         attn_openblas_gemm(c->blas, c->sizes.dtype, t->count, columns, width, s->gradient, c->product_row,
                            attn_at(c, g->w2_transposed, column, width, 0), columns,
                            attn_at(c, to->rows, t->first, to->row, column), to->row, true);
@@ -389,7 +389,7 @@ static void additive_block(const attn_composition *c, const attn_composition_blo
         const tile t = tile_at(c, k, first);
         if (!c->kept.tanh) tile_product(c, &t, s);
         for (size_t query = 0; query < k->queries; query += c->block_queries)
-            tile_queries(c, &t, number, group, query, attn_least(c->block_queries, k->queries - query), to, s);
+            tile_queries(c, &t, number, group, query, least(c->block_queries, k->queries - query), to, s);
         tile_back(c, &t, group, to, s);
     }
 }
@@ -419,7 +419,7 @@ static void mean(const attn_composition *c, size_t unit, const attn_composition_
         }
     }
     for (size_t query = 0; !attn_is_additive(c) && k.count && query < k.queries; query += c->block_queries) {
-        const size_t queries = attn_least(c->block_queries, k.queries - query);
+        const size_t queries = least(c->block_queries, k.queries - query);
         pair_products(c, &k, query, queries, s);
         for (size_t i = 0; i < queries; i++)
             put(c, attn_at(c, means, query + i, 1, 0),
@@ -454,7 +454,7 @@ static void attend(const attn_composition *c, size_t group, const attn_compositi
     }
     /* units / groups each, and one more for as many as are left over */
     const size_t each = units / g->groups, more = units % g->groups;
-    const size_t first = group * each + attn_least(group, more), end = first + each + (group < more);
+    const size_t first = group * each + least(group, more), end = first + each + (group < more);
     for (size_t unit = first; unit < end; unit++) attend_block(c, unit, group, s);
 }
 
@@ -464,7 +464,7 @@ static void merge(const attn_composition *c, size_t place) {
     const attn_composition_range steps = attn_composition_valid(c, place / c->sizes.queries);
     void *to = attn_at(c, c->grad.folded, place, c->folded_row, 0);
     memcpy(to, partial(c, 0, place), c->folded_row * c->element);
-    for (size_t number = 1; number < attn_parts(steps.end - steps.start, c->block_rows); number++)
+    for (size_t number = 1; number < divide_up(steps.end - steps.start, c->block_rows); number++)
         add(c, to, partial(c, number, place), c->score_columns);
 }
 
@@ -486,7 +486,7 @@ static void hand_out(const attn_composition *c, size_t place) {
 static void finish(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
     (void)s;
     const attn_layer_call *call = c->call;
-    const size_t row = unit * ATTN_FINISH_ROWS, rows = attn_least(ATTN_FINISH_ROWS, c->queries - row);
+    const size_t row = unit * ATTN_FINISH_ROWS, rows = least(ATTN_FINISH_ROWS, c->queries - row);
     const size_t width = c->sizes.query_features;
     const void *folded = attn_at(c, c->grad.folded, row, c->folded_row, 0);
     void *query = attn_at(c, c->grad.query, row, c->x_row, 0);
@@ -526,13 +526,13 @@ attn_status attn_composition_backward(const attn_implementation *implementation,
     attn_kept_carve(p, call->kept, &c.kept);
     const double queries = (double)c.queries, rows = (double)p->batch * (double)p->timesteps,
                  features = (double)p->features, width = (double)p->score_width;
-    const size_t tiles = attn_parts(c.queries, ATTN_FINISH_ROWS);
+    const size_t tiles = divide_up(c.queries, ATTN_FINISH_ROWS);
     attn_composition_begin(&c);
     attn_composition_step(&c, outer, tiles,
                           call->grad.output ? queries * (double)p->units * (features + (double)p->query_features) : 0);
     if (needs_scores(&call->grad)) {
         if (call->grad.h && attn_is_additive(&c))
-            attn_composition_step(&c, transpose, attn_parts(p->features, ATTN_PANEL_COLUMNS), 8 * features * width);
+            attn_composition_step(&c, transpose, divide_up(p->features, ATTN_PANEL_COLUMNS), 8 * features * width);
         if (call->grad.attention_weights)
             attn_composition_step(&c, mean, p->batch * c.blocks, rows * features * (8 + 2 * (double)p->queries));
         attn_composition_step(&c, attend, c.grad.groups, rows * features * (16 + 4 * (double)p->queries + 2 * width));

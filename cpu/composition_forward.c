@@ -59,10 +59,10 @@ static void additive_scores(const attn_composition *c, const attn_composition_bl
                             const attn_composition_scratch *s) {
     const size_t width = c->sizes.score_width, depth = c->sizes.features;
     for (size_t column = 0; column < width; column += c->product_columns) {
-        const size_t columns = attn_least(c->product_columns, width - column);
+        const size_t columns = least(c->product_columns, width - column);
         const void *w2 = c->panels ? attn_at(c, c->w2, column, depth, 0) : c->call->bahdanau_w2;
         for (size_t first = 0; first < k->count; first += ATTN_OPENBLAS_ROWS) {
-            const size_t rows = attn_least(ATTN_OPENBLAS_ROWS, k->count - first);
+            const size_t rows = least(ATTN_OPENBLAS_ROWS, k->count - first);
             attn_openblas_gemm(c->blas, c->sizes.dtype, rows, columns, depth,
                                attn_at_const(c, k->rows, first, k->row, 0), k->row, w2, c->panels ? columns : width,
                                s->product, c->product_row, false);
@@ -118,7 +118,7 @@ static void block_context(const attn_composition *c, const attn_composition_bloc
 static void attend(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
     const size_t number = unit % c->blocks, query_block = unit / c->blocks % c->query_blocks;
     attn_composition_block k = {.item = unit / c->blocks / c->query_blocks, .query = query_block * c->block_queries};
-    k.queries = attn_least(c->block_queries, c->sizes.queries - k.query);
+    k.queries = least(c->block_queries, c->sizes.queries - k.query);
     if (!attn_composition_enter(c, &k, number, s)) return;
     if (k.count) {
         const void *q = attn_at(c, c->folded, k.item * c->sizes.queries + k.query, c->folded_row, 0);
@@ -154,7 +154,7 @@ static void finish_query(const attn_composition *c, size_t place) {
     const size_t item = place / c->sizes.queries, query = place % c->sizes.queries, features = c->sizes.features;
     const attn_composition_range steps = attn_composition_valid(c, item);
     const attn_partial p = partial(c, 0, place);
-    const size_t blocks = attn_parts(steps.end - steps.start, c->block_rows);
+    const size_t blocks = divide_up(steps.end - steps.start, c->block_rows);
     for (size_t number = 1; number < blocks; number++) {
         const attn_partial from = partial(c, number, place);
         c->kernels->merge(&p, &from, 1, features);
@@ -173,13 +173,13 @@ static void finish_query(const attn_composition *c, size_t place) {
     if (call->attention_weights) finish_weights(c, item, query, &p);
 }
 
-static size_t output_tiles(const attn_composition *c) { return attn_parts(c->sizes.units, OUTPUT_COLUMNS); }
+static size_t output_tiles(const attn_composition *c) { return divide_up(c->sizes.units, OUTPUT_COLUMNS); }
 
 static void output_tile(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
     const attn_layer_call *call = c->call;
     const size_t tiles = output_tiles(c), row = unit / tiles * ATTN_FINISH_ROWS, column = unit % tiles * OUTPUT_COLUMNS;
-    const size_t rows = attn_least(ATTN_FINISH_ROWS, c->queries - row),
-                 columns = attn_least(OUTPUT_COLUMNS, c->sizes.units - column);
+    const size_t rows = least(ATTN_FINISH_ROWS, c->queries - row),
+                 columns = least(OUTPUT_COLUMNS, c->sizes.units - column);
     const size_t features = c->sizes.features, units = c->sizes.units;
     attn_openblas_gemm(c->blas, c->sizes.dtype, rows, columns, features,
                        attn_at(c, c->contexts, row, c->context_row, 0), c->context_row,
@@ -198,7 +198,7 @@ static void output_tile(const attn_composition *c, size_t unit, const attn_compo
 }
 
 static void finish(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
-    const size_t end = attn_least(c->queries, (unit + 1) * ATTN_FINISH_ROWS);
+    const size_t end = least(c->queries, (unit + 1) * ATTN_FINISH_ROWS);
     for (size_t query = unit * ATTN_FINISH_ROWS; query < end; query++) finish_query(c, query);
     if (output_tiles(c) == 1) output_tile(c, unit, s);
 }
@@ -228,7 +228,7 @@ attn_status attn_composition_forward(const attn_implementation *implementation, 
                           reading + scores + 2 * queries * steps * features);
     const double output = queries * (double)p->units * (features + (double)p->query_features);
     const double merging = queries * ((double)c.blocks * features + (call->attention_weights ? 8 * steps : 0));
-    const size_t tiles = attn_parts(c.queries, ATTN_FINISH_ROWS);
+    const size_t tiles = divide_up(c.queries, ATTN_FINISH_ROWS);
     attn_composition_step(&c, finish, tiles, merging + (output_tiles(&c) == 1 ? output : 0));
     if (output_tiles(&c) > 1) attn_composition_step(&c, output_tile, tiles * output_tiles(&c), output);
     return ATTN_OK;

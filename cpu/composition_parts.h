@@ -10,6 +10,7 @@
 #include "cpu/kept.h"
 #include "cpu/kernels.h"
 #include "cpu/openblas.h"
+#include "cpu/sizes.h"
 #include "cpu/threads.h"
 #include "lib/carve.h"
 
@@ -95,14 +96,7 @@ typedef struct attn_composition_range {
 
 /* ---- Sizes and places ------------------------------------------------------------------------------- */
 
-static inline size_t attn_least(size_t a, size_t b) { return a < b ? a : b; }
-static inline size_t attn_parts(size_t n, size_t size) { return n / size + (n % size != 0); }
-
-/* Elements, rounded up to whole cache lines. */
-static inline size_t attn_padded(const attn_composition *c, size_t n) {
-    size_t step = ATTN_WORKSPACE_ALIGNMENT / c->element;
-    return (n + step - 1) / step * step;
-}
+static inline size_t attn_padded(const attn_composition *c, size_t n) { return padded(n, c->element); }
 
 static inline bool attn_is_additive(const attn_composition *c) { return c->sizes.score == ATTN_SCORE_BAHDANAU; }
 

@@ -40,8 +40,8 @@ static size_t list_gradients(const attn_composition *c, gradient list[GRADIENTS]
     return count;
 }
 
-static size_t tiles_across(const gradient *w) { return attn_parts(w->n, TILE_COLUMNS); }
-static size_t tiles_of(const gradient *w) { return attn_parts(w->m, TILE_ROWS) * tiles_across(w); }
+static size_t tiles_across(const gradient *w) { return divide_up(w->n, TILE_COLUMNS); }
+static size_t tiles_of(const gradient *w) { return divide_up(w->m, TILE_ROWS) * tiles_across(w); }
 
 static void sum_groups(const attn_composition *c, const gradient *w, size_t row, size_t rows, size_t column,
                        size_t columns) {
@@ -64,7 +64,7 @@ static void compute_tile(const attn_composition *c, size_t unit, const attn_comp
     list_gradients(c, list);
     for (; unit >= tiles_of(w); w++) unit -= tiles_of(w);
     const size_t row = unit / tiles_across(w) * TILE_ROWS, column = unit % tiles_across(w) * TILE_COLUMNS;
-    const size_t rows = attn_least(TILE_ROWS, w->m - row), columns = attn_least(TILE_COLUMNS, w->n - column);
+    const size_t rows = least(TILE_ROWS, w->m - row), columns = least(TILE_COLUMNS, w->n - column);
     if (!w->b)
         sum_groups(c, w, row, rows, column, columns);
     else

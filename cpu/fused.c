@@ -3,25 +3,13 @@
 
 #include "cpu/device.h"
 #include "cpu/fused_block.h"
-#include "cpu/fused_size.h"
+#include "cpu/fused_kind.h"
+#include "cpu/sizes.h"
 #include "cpu/tuning.h"
 #include "lib/carve.h"
 
 #include <stdatomic.h>
 #include <string.h>
-
-/* What an implementation's data points to. */
-typedef struct fused_kind {
-    const attn_kernels *kernels;
-    attn_cpu_isa isa;
-} fused_kind;
-
-static const fused_kind *kind_of(const attn_implementation *implementation) { return implementation->data; }
-
-static const attn_kernels_real *kernels_of(const attn_implementation *implementation) {
-    const attn_kernels *kernels = kind_of(implementation)->kernels;
-    return implementation->dtype == ATTN_FLOAT32 ? &kernels->f32 : &kernels->f64;
-}
 
 /* ---- Weights, prepared or as they come ------------------------------------------------------------ */
 
@@ -334,8 +322,9 @@ static const char *refuse(const attn_implementation *implementation, const attn_
 #define FUSED(isa, score_name, score_value, type_name, type_value)                                                     \
     {                                                                                                                  \
         .name = "cpu:" #isa ":" #score_name ":forward:" #type_name, .operation = ATTN_OPERATION_LAYER_FORWARD,         \
-        .score = score_value, .dtype = type_value, .batch_invariant = true, .data = &kind_##isa, .refuse = refuse,     \
-        .workspace_size = workspace_size, .prepared_size = prepared_size, .prepare = prepare, .run = run_fused         \
+        .score = score_value, .dtype = type_value, .batch_invariant = true, .data = &attn_fused_##isa,                 \
+        .refuse = refuse, .workspace_size = workspace_size, .prepared_size = prepared_size, .prepare = prepare,        \
+        .run = run_fused                                                                                               \
     }
 #define FUSED_TYPES(isa, name, score)                                                                                  \
     FUSED(isa, name, score, f32, ATTN_FLOAT32), FUSED(isa, name, score, f64, ATTN_FLOAT64)
@@ -344,10 +333,10 @@ static const char *refuse(const attn_implementation *implementation, const attn_
         FUSED_TYPES(isa, bahdanau, ATTN_SCORE_BAHDANAU)
 
 #if defined(__x86_64__)
-static const fused_kind kind_avx512 = {&attn_kernels_avx512, ATTN_CPU_AVX512};
-static const fused_kind kind_avx2 = {&attn_kernels_avx2, ATTN_CPU_AVX2};
+const attn_fused_kind attn_fused_avx512 = {&attn_kernels_avx512, ATTN_CPU_AVX512};
+const attn_fused_kind attn_fused_avx2 = {&attn_kernels_avx2, ATTN_CPU_AVX2};
 #endif
-static const fused_kind kind_scalar = {&attn_kernels_scalar, ATTN_CPU_SCALAR};
+const attn_fused_kind attn_fused_scalar = {&attn_kernels_scalar, ATTN_CPU_SCALAR};
 
 const attn_implementation attn_fused_implementations[] = {
 #if defined(__x86_64__)

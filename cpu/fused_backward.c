@@ -3,23 +3,11 @@
 
 #include "cpu/device.h"
 #include "cpu/fused_backward_block.h"
-#include "cpu/fused_size.h"
+#include "cpu/fused_kind.h"
+#include "cpu/sizes.h"
 
 #include <stdatomic.h>
 #include <string.h>
-
-/* What an implementation's data points to. */
-typedef struct backward_kind {
-    const attn_kernels *kernels;
-    attn_cpu_isa isa;
-} backward_kind;
-
-static const backward_kind *kind_of(const attn_implementation *implementation) { return implementation->data; }
-
-static const attn_kernels_real *kernels_of(const attn_implementation *implementation) {
-    const attn_kernels *kernels = kind_of(implementation)->kernels;
-    return implementation->dtype == ATTN_FLOAT32 ? &kernels->f32 : &kernels->f64;
-}
 
 /* ---- Schedule and workspace ------------------------------------------------------------------------ */
 
@@ -342,20 +330,14 @@ static const char *refuse(const attn_implementation *implementation, const attn_
 #define BACKWARD(isa, score_name, score_value, type_name, type_value)                                                  \
     {                                                                                                                  \
         .name = "cpu:" #isa ":" #score_name ":backward:" #type_name, .operation = ATTN_OPERATION_LAYER_BACKWARD,       \
-        .score = score_value, .dtype = type_value, .batch_invariant = true, .data = &kind_##isa, .refuse = refuse,     \
-        .workspace_size = workspace_size, .run = run_backward                                                          \
+        .score = score_value, .dtype = type_value, .batch_invariant = true, .data = &attn_fused_##isa,                 \
+        .refuse = refuse, .workspace_size = workspace_size, .run = run_backward                                        \
     }
 #define BACKWARD_TYPES(isa, name, score)                                                                               \
     BACKWARD(isa, name, score, f32, ATTN_FLOAT32), BACKWARD(isa, name, score, f64, ATTN_FLOAT64)
 #define BACKWARD_SCORES(isa)                                                                                           \
     BACKWARD_TYPES(isa, luong, ATTN_SCORE_LUONG), BACKWARD_TYPES(isa, dot, ATTN_SCORE_DOT),                            \
         BACKWARD_TYPES(isa, bahdanau, ATTN_SCORE_BAHDANAU)
-
-#if defined(__x86_64__)
-static const backward_kind kind_avx512 = {&attn_kernels_avx512, ATTN_CPU_AVX512};
-static const backward_kind kind_avx2 = {&attn_kernels_avx2, ATTN_CPU_AVX2};
-#endif
-static const backward_kind kind_scalar = {&attn_kernels_scalar, ATTN_CPU_SCALAR};
 
 const attn_implementation attn_fused_backward_implementations[] = {
 #if defined(__x86_64__)

@@ -2,7 +2,7 @@
 #include "cpu/fused_backward_block.h"
 
 #include "cpu/fused_block.h"
-#include "cpu/fused_size.h"
+#include "cpu/sizes.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/fused_block.h"
 
-#include "cpu/fused_size.h"
+#include "cpu/sizes.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/openblas.h"
 
+#include "cpu/sizes.h"
+
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
@@ -107,7 +109,6 @@ static const size_t small_nt_depth = 32;
 /* GEMV keeps its copies of x and y on the stack up to this many bytes, and takes a shared buffer above. */
 static const size_t vector_stack = 2048;
 
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 static size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
 /* n in as few equal parts of at most `most` as possible, each a multiple of step but the last. */

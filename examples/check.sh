@@ -5,28 +5,11 @@
 set -euo pipefail
 [ $# = 1 ] || { sed -n '3,4p' "$0" >&2; exit 2; }
 build=$(cd "$1" && pwd)
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+. "$(dirname "${BASH_SOURCE[0]}")/../tests/checks.sh"
 cd "$folder"
-passed=0 failed=0
-
-# check NAME COMMAND...
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "failed: $name"; fi
-}
 
 # ends STATUS TEXT PROGRAM ARGUMENT...: the program ends so and says so.
-ends() {
-    local wanted=$1 words=$2 program=$3 status=0
-    shift 3
-    "$build/$program" "$@" >output 2>&1 </dev/null || status=$?
-    if [ "$status" = "$wanted" ] && grep -qF -- "$words" output; then return 0; fi
-    echo "status $status:"
-    cat output
-    return 1
-}
+ends() { program_ends "$1" "$2" "$build/$3" "${@:4}"; }
 
 # falls FACTOR FILE: the training loss of the last epoch is below FACTOR times that of the first.
 falls() {

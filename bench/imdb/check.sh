@@ -5,29 +5,12 @@
 set -euo pipefail
 [ $# = 1 ] || { sed -n '3,4p' "$0" >&2; exit 2; }
 imdb=$(cd "$1" && pwd)/attention-imdb
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+. "$(dirname "${BASH_SOURCE[0]}")/../../tests/checks.sh"
 unset ATTN_IMDB
 cd "$folder"
-passed=0 failed=0
-
-# check NAME COMMAND...
-check() {
-    local name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "failed: $name"; fi
-}
 
 # ends STATUS TEXT ARGUMENT...: the program ends so and says so.
-ends() {
-    local wanted=$1 words=$2 status=0
-    shift 2
-    "$imdb" "$@" >output 2>&1 </dev/null || status=$?
-    if [ "$status" = "$wanted" ] && grep -qF -- "$words" output; then return 0; fi
-    echo "status $status:"
-    cat output
-    return 1
-}
+ends() { program_ends "$1" "$2" "$imdb" "${@:3}"; }
 
 # make_reviews ROOT COUNT: COUNT reviews in each folder, of words that tell nothing and some that tell the label.
 make_reviews() {

@@ -1,7 +1,7 @@
-/* Sizes that the fused forward and backward passes share. */
+/* Sizes that implementations share. */
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef ATTN_CPU_FUSED_SIZE_H
-#define ATTN_CPU_FUSED_SIZE_H
+#ifndef ATTN_CPU_SIZES_H
+#define ATTN_CPU_SIZES_H
 
 #include "cpu/tuning.h"
 #include "lib/backend.h"
