@@ -24,7 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 OURS = "libattention"
 PEERS = {"keras": "Keras", "torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
 SCORES = ("luong", "bahdanau")
-DIRECTIONS = ("forward",)
+DIRECTIONS = ("forward", "training")
 WORKLOADS = {  # batch, timesteps, features, units
     "imdb": (64, 500, 100, 128),
     "imdb_one": (1, 500, 100, 128),
@@ -53,7 +53,7 @@ class Worker:
         self.process = subprocess.Popen([*command, str(threads)], cwd=HERE, env=environment, text=True, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=self.log, preexec_fn=die_with_parent)
         hello = self.answer()
-        self.software, self.version = hello["software"], hello["version"]
+        self.software, self.version, self.directions = hello["software"], hello["version"], hello["directions"]
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -166,6 +166,8 @@ def run_case(workers, name, shape, score, direction, options):
         del tensors
         contestants, rows = [], []
         for worker in workers:
+            if direction not in worker.directions:
+                continue
             progress(f"{label}: {worker.software} compiles")
             good, bad = check_variants(worker, case, directory, reference, expected)
             contestants += good
@@ -192,14 +194,15 @@ def duration(seconds):
 
 def detail_lines(row):
     yield "{workload}, {score}, {direction}: B={batch} T={timesteps} D={features} U={units}, {dtype}, {threads} threads".format(**row)
-    yield f"  {'software':13} {'variant':42} {'minimum':>10} {'median':>10} {'spread':>7} {'/ ours':>8} {'error/gate':>10}"
+    width = max(len(c["variant"]) for c in row["contestants"])
+    yield f"  {'software':13} {'variant':{width}} {'minimum':>10} {'median':>10} {'spread':>7} {'/ ours':>8} {'error/gate':>10}"
     ours = fastest(row, OURS)
     for c in row["contestants"]:
         if "failure" in c:
-            yield f"  {c['software']:13} {c['variant']:42} {c['failure']}"
+            yield f"  {c['software']:13} {c['variant']:{width}} {c['failure']}"
             continue
         ratio = f"{c['median'] / ours['median']:.2f}x" if ours else "-"
-        yield (f"  {c['software']:13} {c['variant']:42} {duration(c['minimum']):>10} {duration(c['median']):>10} "
+        yield (f"  {c['software']:13} {c['variant']:{width}} {duration(c['minimum']):>10} {duration(c['median']):>10} "
                f"{c['spread']:7.1%} {ratio:>8} {c['error_over_gate']:10.2g}")
     if row["others_processors"] > DISTURBED:
         yield f"  disturbed: something else kept {row['others_processors']:.1f} processors busy meanwhile"
@@ -273,7 +276,8 @@ def parse_options():
     add("--workload", action="append", choices=WORKLOADS, metavar="NAME", help="only this one; may be repeated (default: all)")
     add("--shape", action="append", type=parse_shape, default=[], metavar="BxTxDxU", help="a shape of your own; may be repeated")
     add("--score", action="append", choices=SCORES, help="only this one (default: both)")
-    add("--direction", action="append", choices=DIRECTIONS, help="only this one (default: all)")
+    add("--direction", action="append", choices=DIRECTIONS,
+        help="only this one (default: both); training is forward and backward, with the gradients by the input and all weights")
     add("--peer", action="append", choices=PEERS, help="only this one, may be repeated (default: all)")
     add("--no-ours", action="store_true", help="leave libattention out")
     add("--threads", type=int, default=2, help="for every software (default: %(default)s)")

@@ -74,4 +74,4 @@ def compile_variants(options, case, tensors):
 if __name__ == "__main__":
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads = int(sys.argv[1])
-    serve("ONNX Runtime", ort.__version__, functools.partial(compile_variants, session_options))
+    serve("ONNX Runtime", ort.__version__, functools.partial(compile_variants, session_options), directions=["forward"])

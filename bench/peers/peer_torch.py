@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layer written in PyTorch: as the Keras layer computes it, and as somebody who cares for speed would; each eager and compiled."""
+import contextlib
 import functools
 import sys
 
 import torch
 
-from protocol import serve
+from protocol import argument_shapes, serve
 
 
 def finish(h, last, scores, w_c):
@@ -47,14 +48,24 @@ LAYERS = {"luong": {"as upstream": luong, "folded": luong_folded},
           "bahdanau": {"as upstream": bahdanau, "by sums": bahdanau_by_sums}}
 
 
+def train(layer, grad_output, *arguments):
+    output = layer(*arguments)
+    return [output.detach(), *torch.autograd.grad(output, arguments, grad_output)]
+
+
 def compile_variants(case, tensors):
     torch.compiler.reset()
-    arguments = [torch.from_numpy(array).clone() for array in tensors.values()]
+    tensors = {name: torch.from_numpy(array).clone() for name, array in tensors.items()}
+    arguments = [tensors[name] for name in argument_shapes(case)]
+    training = case.direction == "training"
+    for argument in arguments:
+        argument.requires_grad_(training)
     calls = {}
     for way, layer in LAYERS[case.score].items():
-        calls["eager, " + way] = functools.partial(layer, *arguments)
         compiled = torch.compile(layer, fullgraph=True, dynamic=False)
-        calls["compiled, " + way] = functools.partial(compiled, *arguments)
+        for how, function in (("eager", layer), ("compiled", compiled)):
+            call = functools.partial(train, function, tensors["grad_output"]) if training else function
+            calls[f"{how}, {way}"] = functools.partial(call, *arguments)
     for call in calls.values():
         call()
     return calls
@@ -63,5 +74,5 @@ def compile_variants(case, tensors):
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[1]))
     torch.set_num_interop_threads(int(sys.argv[1]))
-    with torch.inference_mode():
-        serve("PyTorch", torch.__version__, compile_variants)
+    serve("PyTorch", torch.__version__, compile_variants,
+          mode=lambda case: torch.inference_mode() if case.direction == "forward" else contextlib.nullcontext())

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a worker is driven by compare.py. Each software runs in a process of its own; ours.c speaks the same in C.
 
-A worker first says {"software": ..., "version": ...}. Then each request is one line of words, each answer one JSON object:
+A worker first says {"software": ..., "version": ..., "directions": [...]}. Then each request is one line of words, each answer one JSON object:
 
     case SCORE DIRECTION B T D U DIRECTORY   reads the inputs there and compiles: {"variants": [name, ...]}
-    output I FILE                            runs variant I once and writes its output, raw float32: {}
+    output I FILE                            runs variant I once and writes its results, raw float32: {}
     time I SECONDS COUNT                     runs variant I for SECONDS untimed, then COUNT times: {"seconds": of the COUNT runs}
 
 A request that fails answers {"error": message}. The end of the input ends the worker.
+
+Directions: "forward" gives the layer's output; "training" a forward pass that keeps what the backward pass needs, and that: the output, then
+the gradients by h and by each weight, from grad_output, that by the output. Results are written one after another.
 """
+import contextlib
 import itertools
 import json
 import os
@@ -28,8 +32,18 @@ def weight_shapes(case):
     return {**score[case.score], "w_c": (2 * D, U)}
 
 
-def tensor_shapes(case):
+def argument_shapes(case):
     return {"h": (case.batch, case.timesteps, case.features), **weight_shapes(case)}
+
+
+def tensor_shapes(case):
+    given = {"grad_output": (case.batch, case.units)} if case.direction == "training" else {}
+    return {**argument_shapes(case), **given}
+
+
+def result_shapes(case):
+    gradients = argument_shapes(case) if case.direction == "training" else {}
+    return {"output": (case.batch, case.units), **gradients}
 
 
 def tensor_file(directory, name):
@@ -54,37 +68,43 @@ def run_timed(call, warm_seconds, count):
 
 
 class Worker:
-    def __init__(self, compile_variants):
-        self.compile_variants = compile_variants
+    def __init__(self, compile_variants, mode):
+        self.compile_variants, self.mode = compile_variants, mode
         self.calls = []
 
     def case(self, score, direction, *rest):
-        case = Case(score, direction, *map(int, rest[:4]))
+        self.current = Case(score, direction, *map(int, rest[:4]))
         self.calls.clear()  # the last case's memory goes before this one's comes
-        variants = self.compile_variants(case, read_tensors(case, rest[4]))
+        with self.mode(self.current):
+            variants = self.compile_variants(self.current, read_tensors(self.current, rest[4]))
         self.calls = list(variants.values())
         return {"variants": list(variants)}
 
     def output(self, index, file):
-        np.asarray(self.calls[int(index)](), np.float32).tofile(file)
+        with self.mode(self.current):
+            results = self.calls[int(index)]()
+        with open(file, "wb") as out:
+            for result in results if self.current.direction == "training" else [results]:
+                np.asarray(result, np.float32).tofile(out)
         return {}
 
     def time(self, index, warm_seconds, count):
-        return {"seconds": run_timed(self.calls[int(index)], float(warm_seconds), int(count))}
+        with self.mode(self.current):
+            return {"seconds": run_timed(self.calls[int(index)], float(warm_seconds), int(count))}
 
 
-def serve(software, version, compile_variants):
+def serve(software, version, compile_variants, directions=("forward", "training"), mode=lambda case: contextlib.nullcontext()):
     """Answers requests until they end. compile_variants(case, tensors) returns {variant name: function of no argument}, which
-    are called as the software's users would call them and return the output."""
+    are called as the software's users would call them, inside mode(case), and return the results."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not mix with the answers
-    worker = Worker(compile_variants)
+    worker = Worker(compile_variants, mode)
     requests = {"case": worker.case, "output": worker.output, "time": worker.time}
 
     def answer(message):
         print(json.dumps(message), file=answers, flush=True)
 
-    answer({"software": software, "version": version})
+    answer({"software": software, "version": version, "directions": directions})
     for line in sys.stdin:
         request, *words = line.split()
         try:
