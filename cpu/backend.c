@@ -5,6 +5,7 @@
 #include "cpu/fused.h"
 #include "cpu/fused_backward.h"
 #include "cpu/kept.h"
+#include "cpu/sdpa.h"
 
 static attn_status choose_isa(attn_device *device, const char **message) {
     device->isa = device->features.best;
@@ -59,6 +60,8 @@ static const struct {
     {attn_fused_implementations, &attn_fused_implementations_count},
     {attn_fused_backward_implementations, &attn_fused_backward_implementations_count},
     {attn_composition_implementations, &attn_composition_implementations_count},
+    {attn_sdpa_openblas_implementations, &attn_sdpa_openblas_implementations_count},
+    {attn_sdpa_own_implementations, &attn_sdpa_own_implementations_count},
     {NULL, NULL},
 };
 

@@ -252,7 +252,7 @@ void attn_composition_step(attn_composition *c,
         take_units(c, 0);
 }
 
-static const attn_kernels *kernels_of(const attn_device *device) {
+const attn_kernels_real *attn_composition_kernels(const attn_device *device, attn_dtype dtype) {
     static const attn_kernels *const tables[ATTN_CPU_ISAS] = {
         [ATTN_CPU_SCALAR] = &attn_kernels_scalar,
 #if defined(__x86_64__)
@@ -260,16 +260,15 @@ static const attn_kernels *kernels_of(const attn_device *device) {
         [ATTN_CPU_AVX512] = &attn_kernels_avx512,
 #endif
     };
-    return tables[device->isa];
+    return dtype == ATTN_FLOAT32 ? &tables[device->isa]->f32 : &tables[device->isa]->f64;
 }
 
 attn_composition attn_composition_describe(const attn_device *device, const attn_layer_problem *problem,
                                            bool backward) {
-    const attn_kernels *kernels = kernels_of(device);
     attn_composition c = {
         .sizes = *problem,
         .blas = &device->openblas,
-        .kernels = problem->dtype == ATTN_FLOAT32 ? &kernels->f32 : &kernels->f64,
+        .kernels = attn_composition_kernels(device, problem->dtype),
         .threads = device->threads,
         .backward = backward,
         .slots = (size_t)attn_threads_count(device->threads),

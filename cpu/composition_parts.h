@@ -158,6 +158,9 @@ void attn_composition_set_hidden(const attn_composition *c, void *score);
 
 /* ---- Machinery ---------------------------------------------------------------------------------------- */
 
+/* The kernels of the device's instruction set. */
+const attn_kernels_real *attn_composition_kernels(const attn_device *device, attn_dtype dtype);
+
 /* The geometry of a pass; carving follows. */
 attn_composition attn_composition_describe(const attn_device *device, const attn_layer_problem *problem, bool backward);
 

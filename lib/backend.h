@@ -7,10 +7,15 @@
 #define ATTN_LIB_BACKEND_H
 
 #include "attention/attention.h"
+#include "attention/sdpa.h"
 
 #include <stdbool.h>
 
-typedef enum attn_operation { ATTN_OPERATION_LAYER_FORWARD = 0, ATTN_OPERATION_LAYER_BACKWARD = 1 } attn_operation;
+typedef enum attn_operation {
+    ATTN_OPERATION_LAYER_FORWARD = 0,
+    ATTN_OPERATION_LAYER_BACKWARD = 1,
+    ATTN_OPERATION_SDPA_FORWARD = 2
+} attn_operation;
 
 /* What a context asks of a device, checked and with the environment already consulted. */
 typedef struct attn_device_options {
@@ -65,9 +70,49 @@ typedef struct attn_layer_call {
     void *workspace;
 } attn_layer_call;
 
+/* Scaled-dot-product attention, resolved and checked as the layer is. */
+typedef struct attn_sdpa_problem {
+    attn_dtype dtype;
+    attn_causal causal;
+    uint64_t flags; /* ATTN_SDPA_* */
+    size_t batch, query_heads, key_heads, queries, keys, head_dim,
+        value_dim;                       /* key_heads >= 1 where there are query heads */
+    double scale, softcap;               /* softcap 0: none */
+    ptrdiff_t window_left, window_right; /* -1: none; small enough to be added to any position */
+} attn_sdpa_problem;
+
+/* Of a tensor with up to four dimensions, in elements; that of the last one is 1 save in mask and bias. */
+typedef struct attn_strides {
+    ptrdiff_t batch, head, row, element;
+} attn_strides;
+
+/* One run. Tensors without elements are NULL, and so are optional ones that were not given or asked for. At least one output is not
+ * NULL. No row stride of q, k, v and output is shorter than its row. */
+typedef struct attn_sdpa_call {
+    attn_sdpa_problem sizes; /* the actual ones, each at most the planned */
+    ptrdiff_t query_offset;  /* small enough to be added to any position */
+    const void *q, *k, *v, *bias, *alibi_slopes, *sinks;
+    const int32_t *key_lengths; /* each within [0, keys] */
+    const uint8_t *mask;
+    void *output, *lse, *attention_weights;
+    attn_strides q_strides, k_strides, v_strides, mask_strides, bias_strides, output_strides, lse_strides,
+        weights_strides;
+    void *workspace;
+} attn_sdpa_call;
+
 typedef struct attn_device attn_device; /* a backend's state behind one context */
 
 typedef struct attn_implementation attn_implementation;
+
+/* What an implementation of scaled-dot-product attention has in place of the functions for the layer, which see. */
+typedef struct attn_sdpa_functions {
+    const char *(*refuse)(const attn_implementation *implementation, const attn_device *device,
+                          const attn_sdpa_problem *problem, bool *hard);
+    size_t (*workspace_size)(const attn_implementation *implementation, const attn_device *device,
+                             const attn_sdpa_problem *planned);
+    attn_status (*run)(const attn_implementation *implementation, attn_device *device, const attn_sdpa_call *call);
+} attn_sdpa_functions;
+
 struct attn_implementation {
     const char *name; /* device:isa or library:score:direction:dtype */
     attn_operation operation;
@@ -90,6 +135,7 @@ struct attn_implementation {
                     const attn_layer_call *weights, void *prepared);
     attn_status (*run)(const attn_implementation *implementation, attn_device *device,
                        const attn_layer_problem *planned, const attn_layer_call *call);
+    const attn_sdpa_functions *sdpa; /* of ATTN_OPERATION_SDPA_FORWARD, which has nothing else behind `data` */
 };
 
 typedef struct attn_backend {

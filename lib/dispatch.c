@@ -11,27 +11,38 @@ bool attn_name_matches(const char *name, const char *wanted, size_t length) {
     return length > 0 && strncmp(name, wanted, length) == 0 && (name[length] == '\0' || name[length] == ':');
 }
 
-typedef struct attn_question {
+typedef struct attn_choice {
     const attn_context *context;
-    attn_operation operation;
-    const attn_layer_problem *problem;
+    const attn_question *question;
     bool lenient; /* soft reasons are dropped */
-} attn_question;
+} attn_choice;
 
 /* Room for a reason that is put together here; those of the implementations are constants. */
 typedef char reason_text[160];
 
-static bool for_problem(const attn_implementation *implementation, const attn_layer_problem *problem) {
-    return implementation->score == problem->score && implementation->dtype == problem->dtype;
+static bool for_question(const attn_implementation *implementation, const attn_question *question) {
+    if (question->operation == ATTN_OPERATION_SDPA_FORWARD) return implementation->dtype == question->sdpa->dtype;
+    return implementation->score == question->layer->score && implementation->dtype == question->layer->dtype;
 }
 
-static const char *refusal(const attn_question *question, const attn_implementation *implementation, reason_text text) {
-    const attn_context *context = question->context;
-    if (!for_problem(implementation, question->problem)) {
-        snprintf(text, sizeof(reason_text), "computes %s in %s", attn_score_name(implementation->score),
-                 attn_dtype_name(implementation->dtype));
-        return text;
-    }
+static const char *what_it_computes(const attn_implementation *implementation, reason_text text) {
+    snprintf(text, sizeof(reason_text), "computes %s in %s",
+             implementation->operation == ATTN_OPERATION_SDPA_FORWARD ? "sdpa" : attn_score_name(implementation->score),
+             attn_dtype_name(implementation->dtype));
+    return text;
+}
+
+static const char *ask(const attn_choice *choice, const attn_implementation *implementation, bool *hard) {
+    const attn_question *question = choice->question;
+    const attn_device *device = choice->context->device;
+    if (question->operation == ATTN_OPERATION_SDPA_FORWARD)
+        return implementation->sdpa->refuse(implementation, device, question->sdpa, hard);
+    return implementation->refuse(implementation, device, question->layer, hard);
+}
+
+static const char *refusal(const attn_choice *choice, const attn_implementation *implementation, reason_text text) {
+    const attn_context *context = choice->context;
+    if (!for_question(implementation, choice->question)) return what_it_computes(implementation, text);
     if (context->forced_length > 0 &&
         !attn_name_matches(implementation->name, context->forced, context->forced_length)) {
         snprintf(text, sizeof(reason_text), "not the forced %.*s", (int)context->forced_length, context->forced);
@@ -40,39 +51,39 @@ static const char *refusal(const attn_question *question, const attn_implementat
     if ((context->options.flags & ATTN_CONTEXT_BATCH_INVARIANT) && !implementation->batch_invariant)
         return "not batch-invariant, as the context's flag demands";
     bool hard = true;
-    const char *reason = implementation->refuse(implementation, context->device, question->problem, &hard);
-    return reason && (hard || !question->lenient) ? reason : NULL;
+    const char *reason = ask(choice, implementation, &hard);
+    return reason && (hard || !choice->lenient) ? reason : NULL;
 }
 
-static const attn_implementation *first_fitting(const attn_question *question) {
+static const attn_implementation *first_fitting(const attn_choice *choice) {
     reason_text text;
     const attn_implementation *implementation;
-    for (size_t i = 0; (implementation = question->context->backend->implementation(i)); i++)
-        if (implementation->operation == question->operation && !refusal(question, implementation, text))
+    for (size_t i = 0; (implementation = choice->context->backend->implementation(i)); i++)
+        if (implementation->operation == choice->question->operation && !refusal(choice, implementation, text))
             return implementation;
     return NULL;
 }
 
-static void explain_all(const attn_question *question, const attn_implementation *chosen, attn_explain explain,
+static void explain_all(const attn_choice *choice, const attn_implementation *chosen, attn_explain explain,
                         void *user) {
     reason_text text;
     const attn_implementation *implementation;
-    for (size_t i = 0; (implementation = question->context->backend->implementation(i)); i++)
-        if (implementation->operation == question->operation)
-            explain(user, implementation->name, implementation == chosen, refusal(question, implementation, text));
+    for (size_t i = 0; (implementation = choice->context->backend->implementation(i)); i++)
+        if (implementation->operation == choice->question->operation)
+            explain(user, implementation->name, implementation == chosen, refusal(choice, implementation, text));
 }
 
 /* Fails with the reasons of those that compute this score in this dtype. */
-static attn_status fail_with_refusals(const attn_question *question) {
+static attn_status fail_with_refusals(const attn_choice *choice) {
     char list[896] = "";
     size_t used = 0;
     reason_text text;
     const attn_implementation *implementation;
-    for (size_t i = 0; (implementation = question->context->backend->implementation(i)); i++) {
-        if (implementation->operation != question->operation || !for_problem(implementation, question->problem))
+    for (size_t i = 0; (implementation = choice->context->backend->implementation(i)); i++) {
+        if (implementation->operation != choice->question->operation || !for_question(implementation, choice->question))
             continue;
         const int written = snprintf(list + used, sizeof list - used, "%s%s: %s", used ? "; " : "",
-                                     implementation->name, refusal(question, implementation, text));
+                                     implementation->name, refusal(choice, implementation, text));
         if (written < 0 || (size_t)written >= sizeof list - used) break;
         used += (size_t)written;
     }
@@ -80,14 +91,14 @@ static attn_status fail_with_refusals(const attn_question *question) {
                      used ? list : "none computes this score in this dtype");
 }
 
-attn_status attn_select(const attn_context *context, attn_operation operation, const attn_layer_problem *problem,
-                        attn_explain explain, void *user, const attn_implementation **chosen) {
-    attn_question question = {context, operation, problem, false};
-    *chosen = first_fitting(&question);
+attn_status attn_select(const attn_context *context, const attn_question *question, attn_explain explain, void *user,
+                        const attn_implementation **chosen) {
+    attn_choice choice = {context, question, false};
+    *chosen = first_fitting(&choice);
     if (!*chosen) {
-        question.lenient = true;
-        *chosen = first_fitting(&question);
+        choice.lenient = true;
+        *chosen = first_fitting(&choice);
     }
-    if (explain) explain_all(&question, *chosen, explain, user);
-    return *chosen ? ATTN_OK : fail_with_refusals(&question);
+    if (explain) explain_all(&choice, *chosen, explain, user);
+    return *chosen ? ATTN_OK : fail_with_refusals(&choice);
 }

@@ -2,9 +2,7 @@
 /* The attention layer's entry points, each checked and handed on. */
 #include "lib/layer.h"
 
-#include "lib/dispatch.h"
 #include "lib/layer_kept.h"
-#include "lib/names.h"
 #include "lib/status.h"
 #include "lib/structs.h"
 
@@ -20,7 +18,7 @@ static attn_status make_plan(attn_context *context, attn_operation operation, co
     if (!context) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "context: is NULL, want a context");
     attn_layer_problem problem;
     const attn_status status = attn_layer_resolve_problem(desc, operation, &problem);
-    return status ? status : attn_plan_create(context, operation, &problem, plan);
+    return status ? status : attn_plan_create(context, &(attn_question){operation, .layer = &problem}, plan);
 }
 
 attn_status attn_layer_forward_plan(attn_context *context, const attn_layer_desc *desc, attn_plan **plan) {
@@ -38,7 +36,8 @@ static attn_status explain_choice(const attn_context *context, attn_operation op
     attn_layer_problem problem;
     const attn_status status = attn_layer_resolve_problem(desc, operation, &problem);
     const attn_implementation *chosen;
-    return status ? status : attn_select(context, operation, &problem, explain, user, &chosen);
+    return status ? status
+                  : attn_select(context, &(attn_question){operation, .layer = &problem}, explain, user, &chosen);
 }
 
 attn_status attn_layer_forward_explain(attn_context *context, const attn_layer_desc *desc, attn_explain explain,
@@ -92,12 +91,6 @@ static attn_status check_prepared(const attn_plan *plan, const void *prepared) {
     return ATTN_OK;
 }
 
-static attn_status check_operation(const attn_plan *plan, attn_operation operation) {
-    if (plan->implementation->operation == operation) return ATTN_OK;
-    return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "plan: is one of the %s pass, want one of the %s pass",
-                     attn_operation_name(plan->implementation->operation), attn_operation_name(operation));
-}
-
 static attn_status run(const attn_plan *plan, const attn_layer_call *call) {
     const attn_status status =
         plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, call);
@@ -116,7 +109,7 @@ attn_status attn_layer_forward(const attn_plan *plan, const attn_layer_forward_a
     if (!plan || !given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", plan ? "args" : "plan");
     attn_layer_forward_args args = ATTN_LAYER_FORWARD_ARGS_INIT;
     attn_layer_call call;
-    attn_status status = check_operation(plan, ATTN_OPERATION_LAYER_FORWARD);
+    attn_status status = attn_plan_check_operation(plan, ATTN_OPERATION_LAYER_FORWARD);
     if (!status) status = attn_read_args(&args, sizeof args, embedded, 1, given);
     if (!status) status = attn_layer_resolve_call(plan, &args, &call);
     if (!status && call.prepared) status = check_prepared(plan, args.prepared);
@@ -140,7 +133,7 @@ attn_status attn_layer_backward(const attn_plan *plan, const attn_layer_backward
     if (!plan || !given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", plan ? "args" : "plan");
     attn_layer_backward_args args = ATTN_LAYER_BACKWARD_ARGS_INIT;
     attn_layer_call call;
-    attn_status status = check_operation(plan, ATTN_OPERATION_LAYER_BACKWARD);
+    attn_status status = attn_plan_check_operation(plan, ATTN_OPERATION_LAYER_BACKWARD);
     if (!status) status = attn_read_args(&args, sizeof args, embedded, 2, given);
     if (!status) status = attn_layer_resolve_gradients(plan, &args, &call);
     if (status || !has_gradient(&call)) return status;

@@ -10,7 +10,10 @@ static inline const char *attn_score_name(attn_score score) {
 }
 
 static inline const char *attn_operation_name(attn_operation operation) {
-    return operation == ATTN_OPERATION_LAYER_BACKWARD ? "backward" : "forward";
+    static const char *const names[] = {[ATTN_OPERATION_LAYER_FORWARD] = "layer's forward",
+                                        [ATTN_OPERATION_LAYER_BACKWARD] = "layer's backward",
+                                        [ATTN_OPERATION_SDPA_FORWARD] = "sdpa forward"};
+    return names[operation];
 }
 
 static inline const char *attn_dtype_name(attn_dtype dtype) { return dtype == ATTN_FLOAT64 ? "f64" : "f32"; }

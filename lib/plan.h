@@ -3,6 +3,7 @@
 #define ATTN_LIB_PLAN_H
 
 #include "lib/context.h"
+#include "lib/dispatch.h"
 
 /* What the front-end keeps in front of an implementation's prepared bytes, to tell a buffer that fits a plan from any other. */
 typedef struct attn_prepared_header {
@@ -30,11 +31,14 @@ struct attn_plan {
     attn_context *context;
     const attn_implementation *implementation;
     attn_layer_problem problem;
+    attn_sdpa_problem sdpa; /* in place of problem, for its operation */
     size_t workspace_size, prepared_size, kept_size;
 };
 
 /* Chooses the implementation of a checked problem and makes its plan. */
-attn_status attn_plan_create(attn_context *context, attn_operation operation, const attn_layer_problem *problem,
-                             attn_plan **created);
+attn_status attn_plan_create(attn_context *context, const attn_question *question, attn_plan **created);
+
+/* ATTN_ERROR_INVALID_ARGUMENT when the plan is not one of the operation. */
+attn_status attn_plan_check_operation(const attn_plan *plan, attn_operation operation);
 
 #endif

@@ -19,15 +19,15 @@ static void merge_runs(attn_region *region) {
     }
 }
 
-bool attn_region_make(attn_region *region, const void *pointer, size_t element, const size_t count[ATTN_REGION_DIMS],
-                      const ptrdiff_t stride[ATTN_REGION_DIMS]) {
+bool attn_region_make(attn_region *region, const void *pointer, size_t element, int dims, const size_t *count,
+                      const ptrdiff_t *stride) {
     *region = (attn_region){.begin = (uintptr_t)pointer, .extent = element, .run = element};
-    for (int d = 0; d < ATTN_REGION_DIMS; d++)
+    for (int d = 0; d < dims; d++)
         if (count[d] == 0) {
             region->extent = region->run = 0;
             return true;
         }
-    for (int d = 0; d < ATTN_REGION_DIMS; d++) {
+    for (int d = 0; d < dims; d++) {
         if (count[d] == 1) continue;
         size_t bytes, reach;
         if (__builtin_mul_overflow((size_t)stride[d], element, &bytes) ||

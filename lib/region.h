@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ATTN_REGION_DIMS = 3 };
+enum { ATTN_REGION_DIMS = 4 };
 
 /* The largest tensor in bytes, gaps included: more than any process addresses, and room for an implementation to step a stride past the end,
  * to round a dimension up and to double a buffer before it must count with care. */
@@ -23,8 +23,8 @@ typedef struct attn_region {
 } attn_region;
 
 /* False when the extent exceeds ATTN_LARGEST_EXTENT or would wrap around the address space. Strides are in elements and not negative. */
-bool attn_region_make(attn_region *region, const void *pointer, size_t element, const size_t count[ATTN_REGION_DIMS],
-                      const ptrdiff_t stride[ATTN_REGION_DIMS]);
+bool attn_region_make(attn_region *region, const void *pointer, size_t element, int dims, const size_t *count,
+                      const ptrdiff_t *stride);
 
 /* Exact where the two have their strides in common, as slices of one buffer do; for others a bounded search that finds every overlap of
  * contiguous tensors. True is always a proof. */

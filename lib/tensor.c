@@ -40,14 +40,15 @@ static attn_status resolve(attn_tensor *tensor, const void *pointer, size_t elem
     const attn_tensor_kind *kind = tensor->kind;
     const size_t *count = shape->count, alignment = kind->alignment ? kind->alignment : element;
     ptrdiff_t *stride = tensor->stride;
-    for (int d = ATTN_REGION_DIMS - 1; d >= 0; d--) {
+    for (int d = ATTN_TENSOR_DIMS - 1; d >= 0; d--) {
         const attn_status status = resolve_stride(kind, shape, d, stride);
         if (status) return status;
     }
     drop_unused_strides(shape, stride);
     if ((uintptr_t)pointer % alignment != 0)
         return attn_fail(ATTN_ERROR_ALIGNMENT, "%s: is %p, want a multiple of %zu", kind->name, pointer, alignment);
-    if (!attn_region_make(&tensor->region, pointer, element, count, stride)) return stride_overflow(kind);
+    if (!attn_region_make(&tensor->region, pointer, element, ATTN_TENSOR_DIMS, count, stride))
+        return stride_overflow(kind);
     if (kind->written && attn_rows_overlap(count[0], (size_t)stride[0], count[1], (size_t)stride[1], count[2]))
         return attn_fail(ATTN_ERROR_OVERLAP, "%s: its own rows overlap, by batch stride %td and row stride %td",
                          kind->name, stride[0], stride[1]);

@@ -16,14 +16,22 @@ typedef struct attn_tensor_kind {
 } attn_tensor_kind;
 
 /* Up to three dimensions, the last one innermost, and the strides as given: 0 is dense. */
+enum { ATTN_TENSOR_DIMS = 3 };
 typedef struct attn_tensor_shape {
+    size_t count[ATTN_TENSOR_DIMS];
+    int64_t given[ATTN_TENSOR_DIMS];
+} attn_tensor_shape;
+
+/* Four dimensions. Strides that repeat are taken as they are; others as above, that of the last dimension 1. */
+typedef struct attn_heads_shape {
     size_t count[ATTN_REGION_DIMS];
     int64_t given[ATTN_REGION_DIMS];
-} attn_tensor_shape;
+    bool repeats;
+} attn_heads_shape;
 
 typedef struct attn_tensor {
     const attn_tensor_kind *kind;
-    ptrdiff_t stride[ATTN_REGION_DIMS];
+    ptrdiff_t stride[ATTN_REGION_DIMS]; /* of as many dimensions as its shape has */
     attn_region region;
 } attn_tensor;
 
@@ -38,6 +46,10 @@ typedef struct attn_tensors {
 /* Checks a tensor by itself and adds it. NULL when it has no elements, was not given, or is at fault. */
 const attn_tensor *attn_tensors_add(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
                                     size_t element, const attn_tensor_shape *shape);
+
+/* The same for four dimensions (tensor_heads.c). */
+const attn_tensor *attn_tensors_add_heads(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
+                                          size_t element, const attn_heads_shape *shape);
 
 /* The status so far; if that is ATTN_OK, ATTN_ERROR_OVERLAP when one that is written shares a byte with any other. */
 attn_status attn_tensors_check(const attn_tensors *tensors);

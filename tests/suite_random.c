@@ -146,17 +146,17 @@ Test(random, overlap_is_found_exactly) {
 
 /* ---- Regions --------------------------------------------------------------------------------------- */
 
-enum { REGIONS = 60000, SPAN = 4096 };
+enum { REGIONS = 60000, SPAN = 4096, VIEW_DIMS = 3 };
 
 typedef struct view {
-    size_t begin, element, count[ATTN_REGION_DIMS];
-    ptrdiff_t stride[ATTN_REGION_DIMS];
+    size_t begin, element, count[VIEW_DIMS];
+    ptrdiff_t stride[VIEW_DIMS];
 } view;
 
 /* Strides are often those of the view before, as slices of one buffer have them, and often dense. */
 static view any_view(arena *a, const view *before, size_t element) {
     view v = {.begin = any(a, 100), .element = element};
-    for (int d = 0; d < ATTN_REGION_DIMS; d++) v.count[d] = any(a, 6);
+    for (int d = 0; d < VIEW_DIMS; d++) v.count[d] = any(a, 6);
     v.stride[2] = any(a, 4) ? 1 : 1 + (ptrdiff_t)any(a, 3);
     v.stride[1] = any(a, 2) ? before->stride[1] : (ptrdiff_t)any(a, 20);
     v.stride[0] = any(a, 2) ? before->stride[0] : (ptrdiff_t)any(a, 60);
@@ -200,7 +200,7 @@ Test(random, regions_match_their_bytes) {
             const view v = before = any_view(&a, &before, element);
             const bool twice = mark(&v, maps[i]), filled = v.count[0] && v.count[1] && v.count[2];
             const void *pointer = (const void *)(uintptr_t)(SPAN + v.begin);
-            cr_assert(attn_region_make(&regions[i], pointer, element, v.count, v.stride));
+            cr_assert(attn_region_make(&regions[i], pointer, element, VIEW_DIMS, v.count, v.stride));
             cr_assert(!filled || v.stride[2] != 1 ||
                           twice == attn_rows_overlap(v.count[0], (size_t)v.stride[0], v.count[1], (size_t)v.stride[1],
                                                      v.count[2]),

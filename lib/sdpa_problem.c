@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a descriptor to a problem. */
+#include "lib/names.h"
+#include "lib/region.h"
+#include "lib/sdpa.h"
+#include "lib/status.h"
+#include "lib/structs.h"
+
+#include <math.h>
+
+static const uint64_t known_flags =
+    ATTN_SDPA_MASK | ATTN_SDPA_BIAS | ATTN_SDPA_KEY_LENGTHS | ATTN_SDPA_ALIBI | ATTN_SDPA_SINKS | ATTN_SDPA_WEIGHTS;
+
+static attn_status check_values(const attn_sdpa_desc *desc) {
+    if (desc->flags & ~known_flags)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.flags: has unknown bits 0x%llx",
+                         (unsigned long long)(desc->flags & ~known_flags));
+    const int dtype = (int)desc->dtype, causal = (int)desc->causal;
+    if (dtype < ATTN_FLOAT32 || dtype > ATTN_FLOAT64)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.dtype: is %d, want ATTN_FLOAT32 or ATTN_FLOAT64", dtype);
+    if (causal < ATTN_CAUSAL_NONE || causal > ATTN_CAUSAL_BOTTOM_RIGHT)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.causal: is %d, want a value of attn_causal", causal);
+    if (!isfinite(desc->scale))
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "desc.scale: is %g, want a finite number, or 0", desc->scale);
+    if (!isfinite(desc->softcap) || desc->softcap < 0)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "desc.softcap: is %g, want a finite number above 0, or 0",
+                         desc->softcap);
+    return ATTN_OK;
+}
+
+static attn_status check_sizes(const attn_sdpa_desc *desc) {
+    const struct {
+        const char *name;
+        int64_t size, least;
+    } sizes[] = {{"batch", desc->batch, 0},
+                 {"query_heads", desc->query_heads, 0},
+                 {"key_heads", desc->key_heads, 0},
+                 {"queries", desc->queries, 0},
+                 {"keys", desc->keys, 0},
+                 {"head_dim", desc->head_dim, 1},
+                 {"value_dim", desc->value_dim, ATTN_HEAD_DIM},
+                 {"window_left", desc->window_left, ATTN_NO_WINDOW},
+                 {"window_right", desc->window_right, ATTN_NO_WINDOW}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (sizes[i].size < sizes[i].least)
+            return attn_fail(ATTN_ERROR_SHAPE, "desc.%s: is %lld, want at least %lld", sizes[i].name,
+                             (long long)sizes[i].size, (long long)sizes[i].least);
+        if (sizes[i].size > PTRDIFF_MAX)
+            return attn_fail(ATTN_ERROR_OVERFLOW, "desc.%s: is %lld, want at most %lld", sizes[i].name,
+                             (long long)sizes[i].size, (long long)PTRDIFF_MAX);
+    }
+    if (desc->key_heads > 0 && desc->query_heads % desc->key_heads != 0)
+        return attn_fail(ATTN_ERROR_SHAPE, "desc.query_heads: is %lld, want a multiple of key_heads, %lld",
+                         (long long)desc->query_heads, (long long)desc->key_heads);
+    return ATTN_OK;
+}
+
+/* Whether the product with a size fits; a factor of 0 counts as 1, so that no order of multiplication overflows either. */
+static bool product_fits(size_t size, const size_t factors[4]) {
+    for (int i = 0; i < 4; i++)
+        if (factors[i] > 1 && __builtin_mul_overflow(size, factors[i], &size)) return false;
+    return size <= (size_t)ATTN_LARGEST_EXTENT;
+}
+
+static attn_status check_products(const attn_sdpa_problem *p) {
+    const bool weights = p->flags & ATTN_SDPA_WEIGHTS;
+    const struct {
+        const char *what;
+        size_t factors[4];
+    } products[] = {
+        {"batch * query_heads * queries * head_dim", {p->batch, p->query_heads, p->queries, p->head_dim}},
+        {"batch * query_heads * queries * value_dim", {p->batch, p->query_heads, p->queries, p->value_dim}},
+        {"batch * key_heads * keys * head_dim", {p->batch, p->key_heads, p->keys, p->head_dim}},
+        {"batch * key_heads * keys * value_dim", {p->batch, p->key_heads, p->keys, p->value_dim}},
+        {"batch * query_heads * queries * keys", {p->batch, p->query_heads, p->queries, weights ? p->keys : 1}},
+    };
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+        if (!product_fits(attn_dtype_size(p->dtype), products[i].factors))
+            return attn_fail(ATTN_ERROR_OVERFLOW, "desc: %s is too large for the address space", products[i].what);
+    return ATTN_OK;
+}
+
+static ptrdiff_t window(int64_t given) { return given < ATTN_SDPA_FARTHEST ? (ptrdiff_t)given : ATTN_NO_WINDOW; }
+
+attn_status attn_sdpa_resolve_problem(const attn_sdpa_desc *given, attn_sdpa_problem *problem) {
+    if (!given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "desc: is NULL, want a descriptor");
+    attn_sdpa_desc desc = ATTN_SDPA_DESC_INIT;
+    attn_status status = attn_read_struct("desc", &desc, sizeof desc, sizeof desc, given);
+    if (!status) status = check_values(&desc);
+    if (!status) status = check_sizes(&desc);
+    if (status) return status;
+    *problem = (attn_sdpa_problem){
+        .dtype = desc.dtype,
+        .causal = desc.causal,
+        .flags = desc.flags,
+        .batch = (size_t)desc.batch,
+        .query_heads = (size_t)desc.query_heads,
+        .key_heads = (size_t)(desc.key_heads ? desc.key_heads : desc.query_heads),
+        .queries = (size_t)desc.queries,
+        .keys = (size_t)desc.keys,
+        .head_dim = (size_t)desc.head_dim,
+        .value_dim = (size_t)(desc.value_dim == ATTN_HEAD_DIM ? desc.head_dim : desc.value_dim),
+        .scale = desc.scale != 0 ? desc.scale : 1 / sqrt((double)desc.head_dim),
+        .softcap = desc.softcap,
+        .window_left = window(desc.window_left),
+        .window_right = window(desc.window_right),
+    };
+    return check_products(problem);
+}
