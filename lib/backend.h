@@ -26,6 +26,8 @@ typedef struct attn_device_options {
     attn_release release;   /* never NULL */
     void *memory_user;
     const char *isa; /* NULL: the best */
+    int ordinal;     /* of the CUDA device */
+    void *stream;    /* cudaStream_t, on which every run goes */
 } attn_device_options;
 
 /* The layer's sizes, resolved and checked: every product of them that an implementation forms in bytes fits size_t and ptrdiff_t. */
@@ -140,6 +142,8 @@ struct attn_implementation {
 
 typedef struct attn_backend {
     const char *name;
+    bool
+        device_memory; /* tensors are in a device's memory: the front-end reads and writes none of them, ranges are clamped */
     /* On failure *message (static storage) says why. */
     attn_status (*open)(const attn_device_options *options, attn_device **device, const char **message);
     void (*close)(attn_device *device);
@@ -154,7 +158,27 @@ typedef struct attn_backend {
     size_t (*kept_size)(const attn_layer_problem *problem);
 } attn_backend;
 
+/* What a backend that is a module of its own exports, by a function of type attn_module_entry. The first two fields never move. */
+typedef struct attn_module {
+    const char *version; /* of the library that it was built with: attn_version() */
+    uint64_t interface;  /* ATTN_BACKEND_INTERFACE of that build */
+    const attn_backend *backend;
+} attn_module;
+typedef const attn_module *(*attn_module_entry)(void);
+
+/* Tells apart builds of one version whose structures differ. */
+#define ATTN_BACKEND_INTERFACE                                                                                         \
+    ((uint64_t)sizeof(attn_layer_call) << 32 | (uint64_t)sizeof(attn_implementation) << 16 | sizeof(attn_backend))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The CPU backend, always part of the library. */
 const attn_backend *attn_cpu_backend(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

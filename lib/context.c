@@ -2,7 +2,9 @@
 /* The context: its options, the environment, its lifetime, and what it tells about itself. */
 #include "lib/context.h"
 
+#include "attention/attention_cuda.h"
 #include "lib/dispatch.h"
+#include "lib/module.h"
 #include "lib/status.h"
 #include "lib/structs.h"
 
@@ -34,6 +36,18 @@ static attn_setting read_setting(const char *option, const char *value, const ch
     return (attn_setting){variable, environment && *environment ? environment : NULL};
 }
 
+static attn_status check_device(const attn_context_options *options) {
+    if (options->device != ATTN_DEVICE_CPU && options->device != ATTN_DEVICE_CUDA)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "options.device: is %d, want ATTN_DEVICE_CPU or ATTN_DEVICE_CUDA",
+                         (int)options->device);
+    if (options->device == ATTN_DEVICE_CPU && options->cuda)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "options.cuda: is given, want NULL without ATTN_DEVICE_CUDA");
+    if (options->device == ATTN_DEVICE_CUDA && options->isa && *options->isa)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
+                         "options.isa: is \"%.64s\", want NULL with ATTN_DEVICE_CUDA (it is a CPU's)", options->isa);
+    return ATTN_OK;
+}
+
 static attn_status check_options(const attn_context_options *options) {
     if (options->flags & ~ATTN_CONTEXT_BATCH_INVARIANT)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "options.flags: has unknown bits 0x%llx",
@@ -44,10 +58,36 @@ static attn_status check_options(const attn_context_options *options) {
     if (!options->allocate != !options->release)
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "options.%s: is NULL, want both allocate and release or neither",
                          options->allocate ? "release" : "allocate");
+    return check_device(options);
+}
+
+/* The defaults, or what the caller chose among them. */
+static attn_status read_cuda_options(const attn_context_options *options, attn_cuda_options *cuda) {
+    *cuda = (attn_cuda_options)ATTN_CUDA_OPTIONS_INIT;
+    if (!options->cuda) return ATTN_OK;
+    const attn_status status = attn_read_struct("options.cuda", cuda, sizeof *cuda, sizeof *cuda, options->cuda);
+    if (status) return status;
+    if (cuda->flags)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "options.cuda.flags: has unknown bits 0x%llx",
+                         (unsigned long long)cuda->flags);
+    if (cuda->ordinal < 0)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "options.cuda.ordinal: is %d, want 0 or more", cuda->ordinal);
     return ATTN_OK;
 }
 
-static attn_status open_device(attn_context *context) {
+static attn_status open_cuda(attn_context *context, const attn_cuda_options *cuda) {
+    const attn_context_options *options = &context->options;
+    const attn_device_options device_options = {.allocate = options->allocate,
+                                                .release = options->release,
+                                                .memory_user = options->memory_user,
+                                                .ordinal = cuda->ordinal,
+                                                .stream = cuda->stream};
+    const char *message = "";
+    const attn_status status = context->backend->open(&device_options, &context->device, &message);
+    return status ? attn_fail(status, "options.cuda: device %d: %s", cuda->ordinal, message) : ATTN_OK;
+}
+
+static attn_status open_cpu(attn_context *context) {
     const attn_context_options *options = &context->options;
     const attn_setting isa = read_setting("options.isa", options->isa, "ATTN_CPU_ISA");
     const attn_device_options device_options = {.threads = options->threads,
@@ -79,6 +119,21 @@ static attn_status force_implementation(attn_context *context) {
                      name.source, name.value);
 }
 
+static attn_status open_device(attn_context *context) {
+    attn_cuda_options cuda;
+    const bool on_cpu = context->options.device == ATTN_DEVICE_CPU;
+    attn_status status = ATTN_OK;
+    if (on_cpu) {
+        context->backend = attn_cpu_backend();
+    } else {
+        status = read_cuda_options(&context->options, &cuda);
+        if (!status) status = attn_load_cuda(cuda.module, &context->backend);
+    }
+    if (!status) status = force_implementation(context);
+    if (status) return status;
+    return on_cpu ? open_cpu(context) : open_cuda(context, &cuda);
+}
+
 attn_status attn_context_create(const attn_context_options *given, attn_context **created) {
     if (!created) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "context: is NULL, want where to put the context");
     *created = NULL;
@@ -92,16 +147,16 @@ attn_status attn_context_create(const attn_context_options *given, attn_context 
     }
     attn_context *context = options.allocate(options.memory_user, sizeof *context);
     if (!context) return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "context: no memory for %zu bytes", sizeof *context);
-    *context = (attn_context){.options = options, .backend = attn_cpu_backend()};
+    *context = (attn_context){.options = options};
     atomic_init(&context->references, 1);
-    status = force_implementation(context);
-    if (!status) status = open_device(context);
+    status = open_device(context);
     if (status) {
         options.release(options.memory_user, context);
         return status;
     }
-    /* The strings are the caller's and may go when this call returns. */
+    /* These are the caller's and may go when this call returns. */
     context->options.implementation = context->options.isa = NULL;
+    context->options.cuda = NULL;
     *created = context;
     return ATTN_OK;
 }

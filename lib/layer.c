@@ -94,9 +94,10 @@ static attn_status check_prepared(const attn_plan *plan, const void *prepared) {
 static attn_status run(const attn_plan *plan, const attn_layer_call *call) {
     const attn_status status =
         plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, call);
-    return status ? attn_fail(status, "%s: failed while running; outputs may be partly written",
-                              plan->implementation->name)
-                  : ATTN_OK;
+    if (!status) return ATTN_OK;
+    const bool refused = status == ATTN_ERROR_PENDING || status == ATTN_ERROR_FORKED;
+    return attn_fail(status, "%s: %s; %s", plan->implementation->name, attn_status_string(status),
+                     refused ? "nothing was computed" : "outputs may be partly written");
 }
 
 static bool has_output(const attn_layer_call *call) {

@@ -86,5 +86,5 @@ attn_status attn_layer_resolve_call(const attn_plan *plan, const attn_layer_forw
     attn_layer_take_workspace(&tensors, plan, args, call);
     call->kept = attn_layer_take_kept(&tensors, plan, &call->sizes, args->kept, args->kept_size, true);
     status = attn_tensors_check(&tensors);
-    return status ? status : attn_layer_check_ranges(call);
+    return status || plan->context->backend->device_memory ? status : attn_layer_check_ranges(call);
 }

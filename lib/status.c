@@ -27,6 +27,14 @@ static const char *const status_texts[] = {
     [ATTN_ERROR_NOT_FOUND] = "not found",
     [ATTN_ERROR_FORKED] = "not usable in a forked child",
     [ATTN_ERROR_INTERNAL] = "an underlying library failed",
+    [ATTN_ERROR_NO_MODULE] = "the device's module can't be loaded",
+    [ATTN_ERROR_MODULE_VERSION] = "the device's module is of another version",
+    [ATTN_ERROR_NO_DRIVER] = "no driver for the device",
+    [ATTN_ERROR_OLD_DRIVER] = "the device's driver is too old",
+    [ATTN_ERROR_NO_DEVICE] = "no such device",
+    [ATTN_ERROR_ARCHITECTURE] = "no code for the device's architecture",
+    [ATTN_ERROR_PENDING] = "an error was left pending on the device",
+    [ATTN_ERROR_DEVICE_LOST] = "the device failed",
 };
 
 const char *attn_version(void) {

@@ -85,12 +85,20 @@ typedef enum attn_status {
     ATTN_ERROR_RANGE = 7,            /* lengths or ranges that leave [0, T], sizes past the planned ones */
     ATTN_ERROR_UNSUPPORTED = 8,      /* a dtype, value, flag or forced implementation that nothing here offers */
     ATTN_ERROR_OUT_OF_MEMORY = 9,
-    ATTN_ERROR_IO = 10,        /* reading or writing a file failed */
-    ATTN_ERROR_FORMAT = 11,    /* a file's content breaks its format */
-    ATTN_ERROR_MISMATCH = 12,  /* a file is sound, but does not hold what was expected */
-    ATTN_ERROR_NOT_FOUND = 13, /* a name that the file does not have */
-    ATTN_ERROR_FORKED = 14,    /* an object that can't be used in a forked child */
-    ATTN_ERROR_INTERNAL = 15   /* a library below this one answered with an error */
+    ATTN_ERROR_IO = 10,             /* reading or writing a file failed */
+    ATTN_ERROR_FORMAT = 11,         /* a file's content breaks its format */
+    ATTN_ERROR_MISMATCH = 12,       /* a file is sound, but does not hold what was expected */
+    ATTN_ERROR_NOT_FOUND = 13,      /* a name that the file does not have */
+    ATTN_ERROR_FORKED = 14,         /* an object that can't be used in a forked child */
+    ATTN_ERROR_INTERNAL = 15,       /* a library below this one answered with an error */
+    ATTN_ERROR_NO_MODULE = 16,      /* the device's module of this library is not there, or can't be loaded */
+    ATTN_ERROR_MODULE_VERSION = 17, /* the module belongs to another version of this library */
+    ATTN_ERROR_NO_DRIVER = 18,      /* the machine has no driver for the device */
+    ATTN_ERROR_OLD_DRIVER = 19,     /* the driver is older than the module needs */
+    ATTN_ERROR_NO_DEVICE = 20,      /* the machine has no such device, or lets this process see none */
+    ATTN_ERROR_ARCHITECTURE = 21,   /* the module was built without code for this device */
+    ATTN_ERROR_PENDING = 22,        /* the caller left an error pending on the device's runtime; it still is */
+    ATTN_ERROR_DEVICE_LOST = 23     /* the device failed; every later call of this process on it will */
 } attn_status;
 
 typedef enum attn_dtype { ATTN_FLOAT32 = 0, ATTN_FLOAT64 = 1 } attn_dtype;
@@ -100,6 +108,9 @@ typedef enum attn_score {
     ATTN_SCORE_BAHDANAU = 1, /* additive: e[s] = v . tanh(query W1 + H[s] W2), W1 (Dq, A), W2 (D, A), v (A) */
     ATTN_SCORE_DOT = 2       /* e[s] = H[s] . query, Dq = D */
 } attn_score;
+
+/* Where a context computes. */
+typedef enum attn_device_kind { ATTN_DEVICE_CPU = 0, ATTN_DEVICE_CUDA = 1 } attn_device_kind;
 
 /* ---- Version, status, message ------------------------------------------------------------------ */
 
@@ -146,6 +157,8 @@ typedef struct attn_context_options {
         implementation; /* force one: a name, or its leading fields such as "cpu:openblas"; NULL: ATTN_IMPL, else choose */
     const char *
         isa; /* the highest CPU instruction set to use: "scalar", "avx2", "avx512"; one that the CPU lacks is refused; NULL: ATTN_CPU_ISA, else the best */
+    attn_device_kind device;
+    const struct attn_cuda_options *cuda; /* with ATTN_DEVICE_CUDA, from attention_cuda.h; NULL: its defaults */
 } attn_context_options;
 
 #ifdef __cplusplus
@@ -162,7 +175,8 @@ typedef struct attn_context_options {
  * Threads are started here. When the system refuses to start one, the context works with those it has (down to none:
  * runs are then serial); results are the same bits.
  * After fork() the child may use a context made before it: its runs proceed without the library's threads.
- * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_UNSUPPORTED, ATTN_ERROR_OUT_OF_MEMORY. On error *context is NULL. */
+ * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_UNSUPPORTED, ATTN_ERROR_OUT_OF_MEMORY, and with ATTN_DEVICE_CUDA those that
+ * attention_cuda.h lists. On error *context is NULL. */
 ATTN_API attn_status attn_context_create(const attn_context_options *options, attn_context **context);
 
 /* Gives the context back; NULL is a no-op. Plans made from it stay usable: the last of them frees what they share. */
@@ -171,10 +185,11 @@ ATTN_API void attn_context_destroy(attn_context *context);
 /* How many tasks a run is split over, as asked for or found at creation. 0 for NULL. */
 ATTN_API int attn_context_threads(const attn_context *context);
 
-/* The instruction set in use: "scalar", "avx2" or "avx512". "" for NULL. */
+/* The instruction set in use: "scalar", "avx2" or "avx512"; on CUDA the device's architecture, such as "sm90". "" for NULL. */
 ATTN_API const char *attn_context_isa(const attn_context *context);
 
-/* What the machine's CPU offers to this library, such as "avx2 fma avx512f ...", whatever the context is restricted to. */
+/* What the machine's CPU offers to this library, such as "avx2 fma avx512f ...", whatever the context is restricted to; on
+ * CUDA the device's name. */
 ATTN_API const char *attn_context_cpu_features(const attn_context *context);
 
 /* The BLAS that compositions run on, with version and core, such as "OpenBLAS 0.3.21 SkylakeX"; or why there is none. */

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA backend, a module of its own: what it exports, and its list of implementations. */
+#include "cuda/device.h"
+#include "cuda/forward.h"
+
+#define TEXT_OF(value) #value
+#define TEXT(macro) TEXT_OF(macro)
+
+namespace {
+
+int device_threads(const attn_device *) { return 1; }
+
+const char *device_architecture(const attn_device *device) { return device->architecture; }
+
+const char *device_name(const attn_device *device) { return device->name; }
+
+const char *device_blas(const attn_device *) { return "none: products are kernels of the library's own"; }
+
+const attn_implementation *implementation(size_t index) {
+    return index < attn_cuda_forward_implementations_count ? &attn_cuda_forward_implementations[index] : nullptr;
+}
+
+/* No implementation here trains yet, so none of its plans asks. */
+size_t kept_size(const attn_layer_problem *) { return 0; }
+
+const attn_backend backend = {
+    "cuda",      true,        attn_cuda_open, attn_cuda_close, device_threads, device_architecture,
+    device_name, device_blas, implementation, kept_size};
+
+const attn_module module = {TEXT(ATTN_VERSION_MAJOR) "." TEXT(ATTN_VERSION_MINOR) "." TEXT(ATTN_VERSION_PATCH),
+                            ATTN_BACKEND_INTERFACE, &backend};
+
+} // namespace
+
+extern "C" ATTN_API const attn_module *attn_cuda_module(void) { return &module; }

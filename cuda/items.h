@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all kernels of the layer see of a call: its items' ranges and masks, and its queries. Queries are numbered item after item. */
+#ifndef ATTN_CUDA_ITEMS_H
+#define ATTN_CUDA_ITEMS_H
+
+#include <cstddef>
+#include <cstdint>
+#include <cuda_runtime.h>
+
+struct attn_items {
+    const std::int32_t *starts, *lengths; /* may be NULL, may lie outside [0, T]: clamped */
+    const std::uint8_t *mask;             /* may be NULL */
+    std::ptrdiff_t mask_batch, mask_query, mask_time;
+    std::size_t timesteps, queries; /* queries of an item */
+};
+
+struct attn_range {
+    std::size_t start, length;
+};
+
+static __device__ inline std::size_t attn_clamp(std::int32_t value, std::size_t most) {
+    return value < 0 ? 0 : static_cast<std::size_t>(value) < most ? static_cast<std::size_t>(value) : most;
+}
+
+static __device__ inline attn_range attn_item_range(const attn_items &items, std::size_t item) {
+    attn_range range;
+    range.start = items.starts ? attn_clamp(items.starts[item], items.timesteps) : 0;
+    range.length = items.timesteps - range.start;
+    if (items.lengths) range.length = attn_clamp(items.lengths[item], range.length);
+    return range;
+}
+
+/* Whether the mask lets a query see a step. */
+static __device__ inline bool attn_unmasked(const attn_items &items, std::size_t query, std::size_t step) {
+    if (!items.mask) return true;
+    const std::size_t item = query / items.queries, row = query % items.queries;
+    return items.mask[static_cast<std::ptrdiff_t>(item) * items.mask_batch +
+                      static_cast<std::ptrdiff_t>(row) * items.mask_query +
+                      static_cast<std::ptrdiff_t>(step) * items.mask_time] != 0;
+}
+
+/* Rows, one a query: given ones, or each item's last step in range, of H. */
+struct attn_rows {
+    const float *base;
+    std::ptrdiff_t batch, row; /* last_step: row is H's time stride */
+    bool last_step;
+};
+
+/* NULL stands for a row of zeros. */
+static __device__ inline const float *attn_row(const attn_rows &rows, const attn_items &items, std::size_t query) {
+    const std::size_t item = query / items.queries;
+    std::size_t row = query % items.queries;
+    if (rows.last_step) {
+        const attn_range range = attn_item_range(items, item);
+        if (range.length == 0) return nullptr;
+        row = range.start + range.length - 1;
+    }
+    return rows.base + static_cast<std::ptrdiff_t>(item) * rows.batch + static_cast<std::ptrdiff_t>(row) * rows.row;
+}
+
+#endif
