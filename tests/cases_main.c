@@ -7,9 +7,12 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: attention_cases [--case NAME] [--impl NAME] [--threads N] [--small | --slow] [--list] [--probe]\n"
+    "usage: attention_cases [--case NAME] [--impl NAME] [--cuda MODULE] [--threads N] [--small | --slow] [--list] "
+    "[--probe]\n"
     "  --case NAME   only this case; may be repeated\n"
     "  --impl NAME   only the implementations whose names begin with these fields\n"
+    "  --cuda MODULE the cases on CUDA that an implementation of this module can run; one that reads the host's "
+    "memory\n"
     "  --threads N   threads of a run (default 2)\n"
     "  --slow        the slow cases too\n"
     "  --list        print the names of the cases\n"
@@ -59,6 +62,8 @@ int main(int argc, char **argv) {
             list = true;
         else if (more && !strcmp(argv[i], "--impl"))
             tally.implementation = argv[++i];
+        else if (more && !strcmp(argv[i], "--cuda"))
+            tally.implementation = tally.implementation ? tally.implementation : "cuda", kit_use_cuda(argv[++i]);
         else if (more && !strcmp(argv[i], "--threads"))
             tally.threads = atoi(argv[++i]);
         else if (more && !strcmp(argv[i], "--case"))

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/kit.h"
+
+#include "attention/attention_cuda.h"
 #include "tests/kit_content.h"
 
 #include <math.h>
@@ -391,8 +393,14 @@ size_t kit_implementations(attn_context *context, const char *pass, attn_score s
     return count;
 }
 
+static const char *cuda_module;
+
+void kit_use_cuda(const char *module) { cuda_module = module; }
+
 attn_context *kit_context(int threads, const char *implementation) {
+    attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+    if (cuda_module) cuda.module = cuda_module, options.cuda = &cuda, options.device = ATTN_DEVICE_CUDA;
     options.threads = threads;
     options.implementation = implementation;
     attn_context *context;

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stands in for NVIDIA's cuda_runtime.h when the CUDA backend is compiled for the CPU: what the backend uses of it and no more. See
+ * emulation.h for what it does. Names and numbers are those of the CUDA runtime's documentation. */
+#ifndef ATTN_TESTS_CUDA_RUNTIME_H
+#define ATTN_TESTS_CUDA_RUNTIME_H
+
+#include <cmath>
+#include <cstddef>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __shared__
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __grid_constant__
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorDevicesUnavailable = 46,
+    cudaErrorInvalidDeviceFunction = 98,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorECCUncorrectable = 214,
+    cudaErrorUnsupportedPtxVersion = 222,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorLaunchTimeout = 702,
+    cudaErrorAssert = 710,
+    cudaErrorHardwareStackError = 714,
+    cudaErrorIllegalInstruction = 715,
+    cudaErrorMisalignedAddress = 716,
+    cudaErrorInvalidAddressSpace = 717,
+    cudaErrorInvalidPc = 718,
+    cudaErrorLaunchFailure = 719
+};
+
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+struct __attribute__((aligned(16))) float4 {
+    float x, y, z, w;
+};
+
+typedef struct CUstream_st *cudaStream_t;
+
+struct cudaDeviceProp {
+    char name[256];
+};
+
+struct cudaFuncAttributes {
+    int numRegs;
+};
+
+struct cudaLaunchConfig_t {
+    dim3 gridDim, blockDim;
+    std::size_t dynamicSmemBytes;
+    cudaStream_t stream;
+};
+
+cudaError_t cudaGetLastError();
+cudaError_t cudaPeekAtLastError();
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaGetDevice(int *device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *function);
+
+/* ---- Kernels: launches, and what they see ------------------------------------------------------- */
+
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const std::function<void()> &kernel);
+void attn_emulate_barrier(int line);
+float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane);
+
+template <typename Parameters>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters), const Parameters &given) {
+    const Parameters parameters = given;
+    return attn_emulate(config, [=] { kernel(parameters); });
+}
+
+#define __syncthreads() attn_emulate_barrier(__LINE__)
+#define __shfl_xor_sync(mask, value, distance)                                                                         \
+    attn_emulate_exchange(__LINE__, mask, value, threadIdx.x % 32 ^ static_cast<unsigned>(distance))
+
+#endif

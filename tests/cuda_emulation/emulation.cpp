@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/cuda_emulation/emulation.h"
+
+#include "tests/cuda_emulation/cuda_runtime.h"
+
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <vector>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace {
+
+enum { WARP = 32, MOST_THREADS = 1024, SHARED_BYTES = 227 * 1024 };
+enum : std::size_t { STACK_BYTES = 256 * 1024, GUARD_BYTES = 4096 };
+
+std::mutex one_at_a_time;
+attn_emulated machine = {13000, 13000, 1, 0, 0, 0, 0, cudaErrorInvalidValue, 0, 0, nullptr, 1};
+
+} // namespace
+
+__align__(1024) unsigned char attn_shared[SHARED_BYTES];
+
+extern "C" __attribute__((visibility("default"))) attn_emulated *attn_emulation(void) { return &machine; }
+
+namespace {
+
+/* ---- The machine ---------------------------------------------------------------------------------- */
+
+cudaError_t answer(cudaError_t error) {
+    if (error != cudaSuccess) machine.record = error;
+    return error;
+}
+
+/* What every call of the runtime does first. */
+cudaError_t enter() {
+    if (machine.lost) return answer(static_cast<cudaError_t>(machine.lost));
+    if (machine.fail_at > 0 && --machine.fail_at == 0) return answer(static_cast<cudaError_t>(machine.fail_with));
+    return cudaSuccess;
+}
+
+cudaError_t enter_device(int device) {
+    const cudaError_t error = enter();
+    if (error) return error;
+    if (machine.driver < machine.needed) return answer(cudaErrorInsufficientDriver);
+    if (machine.devices == 0) return answer(cudaErrorNoDevice);
+    return device < 0 || device >= machine.devices ? answer(cudaErrorInvalidDevice) : cudaSuccess;
+}
+
+std::uint64_t random_below(std::uint64_t most) {
+    machine.seed = machine.seed * 6364136223846793005u + 1442695040888963407u;
+    return (machine.seed >> 33) % most;
+}
+
+/* ---- Fibers --------------------------------------------------------------------------------------- */
+
+enum class wait { none, barrier, exchange, left };
+
+struct fiber {
+    ucontext_t context;
+    char *stack;
+    void *sanitizer; /* what AddressSanitizer keeps of a stack that is left */
+    wait waiting;
+    int line;
+    unsigned mask, lane;
+    float value;
+};
+
+struct block_run {
+    std::vector<fiber> fibers;
+    std::vector<unsigned> ready;
+    unsigned count, running, left, at_barrier;
+    bool eager; /* who was made ready last runs first: threads run far ahead of each other */
+    const std::function<void()> *kernel;
+    ucontext_t scheduler;
+    void *scheduler_sanitizer;
+    const void *scheduler_stack;
+    std::size_t scheduler_size;
+};
+
+block_run block;
+
+void start_switch(void **save, const void *stack, std::size_t size) {
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_start_switch_fiber(save, stack, size);
+#else
+    (void)save, (void)stack, (void)size;
+#endif
+}
+
+void finish_switch(void *save, const void **stack, std::size_t *size) {
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(save, stack, size);
+#else
+    (void)save, (void)stack, (void)size;
+#endif
+}
+
+void yield(bool for_good) {
+    fiber &self = block.fibers[block.running];
+    start_switch(for_good ? nullptr : &self.sanitizer, block.scheduler_stack, block.scheduler_size);
+    swapcontext(&self.context, &block.scheduler);
+    finish_switch(self.sanitizer, &block.scheduler_stack, &block.scheduler_size);
+}
+
+void run_thread() {
+    finish_switch(nullptr, &block.scheduler_stack, &block.scheduler_size);
+    (*block.kernel)();
+    block.fibers[block.running].waiting = wait::left;
+    block.left++;
+    yield(true);
+}
+
+void make_ready(unsigned thread) {
+    block.fibers[thread].waiting = wait::none;
+    block.ready.push_back(thread);
+}
+
+void resume(unsigned thread) {
+    fiber &next = block.fibers[thread];
+    block.running = thread;
+    threadIdx = dim3(thread);
+    start_switch(&block.scheduler_sanitizer, next.stack, STACK_BYTES);
+    swapcontext(&block.scheduler, &next.context);
+    finish_switch(block.scheduler_sanitizer, nullptr, nullptr);
+}
+
+/* ---- Meeting points ------------------------------------------------------------------------------- */
+
+/* Whether the lanes of the mask all wait for an exchange at the line. */
+bool have_met(unsigned first, unsigned mask, int line) {
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        if (!(mask >> lane & 1)) continue;
+        if (first + lane >= block.count) return false;
+        const fiber &other = block.fibers[first + lane];
+        if (other.waiting != wait::exchange || other.line != line || other.mask != mask) return false;
+    }
+    return true;
+}
+
+void exchange_values(unsigned first, unsigned mask) {
+    float values[WARP];
+    for (unsigned lane = 0; lane < WARP; lane++)
+        values[lane] = mask >> lane & 1 ? block.fibers[first + lane].value : NAN;
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        if (!(mask >> lane & 1)) continue;
+        fiber &other = block.fibers[first + lane];
+        other.value = values[other.lane % WARP];
+        make_ready(first + lane);
+    }
+}
+
+bool all_at_one_barrier() {
+    for (unsigned i = 1; i < block.count; i++)
+        if (block.fibers[i].line != block.fibers[0].line) return false;
+    return true;
+}
+
+/* ---- Blocks --------------------------------------------------------------------------------------- */
+
+void poison_shared(std::size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+    __asan_unpoison_memory_region(attn_shared, sizeof attn_shared);
+#endif
+    std::memset(attn_shared, 0xff, sizeof attn_shared);
+#ifdef __SANITIZE_ADDRESS__
+    __asan_poison_memory_region(attn_shared + bytes, sizeof attn_shared - bytes);
+#else
+    (void)bytes;
+#endif
+}
+
+/* A stack below a page that can't be touched. */
+char *map_stack() {
+    void *memory = mmap(nullptr, STACK_BYTES + GUARD_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+    mprotect(memory, GUARD_BYTES, PROT_NONE);
+    return static_cast<char *>(memory) + GUARD_BYTES;
+}
+
+bool start_threads(unsigned count) {
+    if (block.fibers.size() < count) block.fibers.resize(count);
+    block.ready.clear();
+    block.count = count, block.left = block.at_barrier = 0;
+    block.eager = random_below(2) == 0;
+    for (unsigned i = 0; i < count; i++) {
+        fiber &thread = block.fibers[i];
+        if (!thread.stack && !(thread.stack = map_stack())) return false;
+#ifdef __SANITIZE_ADDRESS__
+        __asan_unpoison_memory_region(thread.stack, STACK_BYTES);
+#endif
+        getcontext(&thread.context);
+        thread.context.uc_stack.ss_sp = thread.stack;
+        thread.context.uc_stack.ss_size = STACK_BYTES;
+        thread.context.uc_link = nullptr;
+        makecontext(&thread.context, run_thread, 0);
+        make_ready(i);
+    }
+    for (unsigned i = count; i > 1; i--) std::swap(block.ready[i - 1], block.ready[random_below(i)]);
+    return true;
+}
+
+/* False when threads wait for what will never come. */
+bool run_block(unsigned index, const cudaLaunchConfig_t *config) {
+    blockIdx = dim3(index);
+    poison_shared(config->dynamicSmemBytes);
+    if (!start_threads(config->blockDim.x)) return false;
+    while (block.left < block.count) {
+        if (block.ready.empty() && block.at_barrier == block.count && all_at_one_barrier()) {
+            block.at_barrier = 0;
+            for (unsigned i = 0; i < block.count; i++) make_ready(i);
+        }
+        if (block.ready.empty()) {
+            std::fprintf(stderr,
+                         "cuda emulation: block %u: %u of %u threads left, the others wait at different places\n",
+                         index, block.left, block.count);
+            return false;
+        }
+        const std::size_t pick =
+            block.eager && random_below(8) ? block.ready.size() - 1 : random_below(block.ready.size());
+        const unsigned thread = block.ready[pick];
+        block.ready[pick] = block.ready.back();
+        block.ready.pop_back();
+        resume(thread);
+    }
+    return true;
+}
+
+std::vector<unsigned> shuffled(unsigned count) {
+    std::vector<unsigned> order(count);
+    for (unsigned i = 0; i < count; i++) order[i] = i;
+    for (unsigned i = count; i > 1; i--) std::swap(order[i - 1], order[random_below(i)]);
+    return order;
+}
+
+} // namespace
+
+void attn_emulate_barrier(int line) {
+    fiber &self = block.fibers[block.running];
+    self.waiting = wait::barrier, self.line = line;
+    block.at_barrier++;
+    yield(false);
+}
+
+float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane) {
+    const unsigned thread = block.running, first = thread / WARP * WARP;
+    fiber &self = block.fibers[thread];
+    self.waiting = wait::exchange, self.line = line, self.mask = mask, self.value = value, self.lane = lane;
+    if (have_met(first, mask, line)) exchange_values(first, mask);
+    yield(false);
+    return block.fibers[thread].value;
+}
+
+cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const std::function<void()> &kernel) {
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    const cudaError_t error = enter_device(machine.current);
+    if (error) return error;
+    const dim3 &grid = config->gridDim, &threads = config->blockDim;
+    if (machine.without_code) return answer(cudaErrorNoKernelImageForDevice);
+    if (grid.x == 0 || grid.x > 0x7fffffff || threads.x == 0 || threads.x > MOST_THREADS ||
+        config->dynamicSmemBytes > SHARED_BYTES)
+        return answer(cudaErrorInvalidValue);
+    machine.launches++;
+    machine.stream = config->stream;
+    gridDim = grid, blockDim = threads;
+    block.kernel = &kernel;
+    for (const unsigned index : shuffled(grid.x))
+        if (!run_block(index, config)) {
+            machine.lost = cudaErrorLaunchFailure;
+            return answer(cudaErrorLaunchFailure);
+        }
+    return cudaSuccess;
+}
+
+/* ---- The runtime ---------------------------------------------------------------------------------- */
+
+/* As NVIDIA's runtime: every call starts it, and what keeps it from starting is the answer. */
+cudaError_t cudaPeekAtLastError() {
+    if (machine.driver < machine.needed) return cudaErrorInsufficientDriver;
+    if (machine.devices == 0) return cudaErrorNoDevice;
+    return static_cast<cudaError_t>(machine.lost ? machine.lost : machine.record);
+}
+
+cudaError_t cudaGetLastError() {
+    const cudaError_t error = cudaPeekAtLastError();
+    machine.record = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+    const cudaError_t error = enter();
+    *version = machine.driver;
+    return error;
+}
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    const cudaError_t error = enter_device(0);
+    *count = error ? 0 : machine.devices;
+    return error;
+}
+
+cudaError_t cudaGetDevice(int *device) {
+    const cudaError_t error = enter_device(machine.current);
+    *device = machine.current;
+    return error;
+}
+
+cudaError_t cudaSetDevice(int device) {
+    const cudaError_t error = enter_device(device);
+    if (!error) machine.current = device;
+    return error;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
+    const cudaError_t error = enter_device(device);
+    *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
+    return error;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
+    const cudaError_t error = enter_device(device);
+    std::snprintf(properties->name, sizeof properties->name, "emulated device %d", device);
+    return error;
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *function) {
+    (void)function;
+    const cudaError_t error = enter_device(machine.current);
+    attributes->numRegs = 0;
+    return !error && machine.without_code ? answer(cudaErrorNoKernelImageForDevice) : error;
+}

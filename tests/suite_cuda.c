@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts on CUDA, by the emulated module: how they come about or fail to, and what runs do about errors of the runtime. The cases themselves
+ * are walked by attention_cases --cuda. */
+#include "tests/suite.h"
+
+#include "attention/attention_cuda.h"
+#include "tests/cuda_emulation/emulation.h"
+
+#include <dlfcn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static attn_status create(const attn_cuda_options *cuda, attn_context **context) {
+    attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+    options.device = ATTN_DEVICE_CUDA;
+    options.cuda = cuda;
+    return attn_context_create(&options, context);
+}
+
+static attn_cuda_options emulated_options(void) {
+    attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
+    cuda.module = CUDA_MODULE;
+    return cuda;
+}
+
+/* The machine that the module believes in. */
+static attn_emulated *machine(void) {
+    void *library = dlopen(CUDA_MODULE, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    cr_assert(library, "%s", dlerror());
+    attn_emulation_entry entry;
+    void *symbol = dlsym(library, "attn_emulation");
+    cr_assert(symbol);
+    memcpy(&entry, &symbol, sizeof entry);
+    dlclose(library);
+    return entry();
+}
+
+static void expect_cpu_usable(void) {
+    attn_context *context;
+    cr_assert(attn_context_create(NULL, &context) == ATTN_OK, "%s", attn_last_error_message());
+    kit_problem *problem = kit_problem_make(find_case("luong_odd_f32"), KIT_GUARD_BEHIND);
+    attn_plan *plan;
+    cr_assert(attn_layer_forward_plan(context, &problem->desc, &plan) == ATTN_OK);
+    expect_healthy(problem, plan, "on the CPU");
+    attn_plan_destroy(plan);
+    attn_context_destroy(context);
+    kit_problem_free(problem);
+}
+
+static void expect_refused(const attn_cuda_options *cuda, attn_status wanted, const char *part) {
+    attn_context *context = (attn_context *)1;
+    const attn_status status = create(cuda, &context);
+    cr_assert(status == wanted, "%s: %s", attn_status_string(status), attn_last_error_message());
+    cr_assert(!context);
+    cr_assert(strstr(attn_last_error_message(), part), "no \"%s\" in: %s", part, attn_last_error_message());
+    expect_cpu_usable();
+}
+
+Test(cuda, modules) {
+    attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
+#ifndef MODULE_BESIDE
+    expect_refused(NULL, ATTN_ERROR_NO_MODULE, "not beside the library");
+#endif
+    cuda.module = "/nowhere/libattention_cuda.so";
+    expect_refused(&cuda, ATTN_ERROR_NO_MODULE, "/nowhere");
+    cuda.module = "/dev/null";
+    expect_refused(&cuda, ATTN_ERROR_NO_MODULE, "can't be loaded");
+    cuda.module = UNFIT_FOLDER "/libunfit_module_no_entry.so";
+    expect_refused(&cuda, ATTN_ERROR_MODULE_VERSION, "attn_cuda_module");
+    cuda.module = UNFIT_FOLDER "/libunfit_module_version.so";
+    expect_refused(&cuda, ATTN_ERROR_MODULE_VERSION, "0.0.1");
+    cuda.module = UNFIT_FOLDER "/libunfit_module_interface.so";
+    expect_refused(&cuda, ATTN_ERROR_MODULE_VERSION, "another build");
+}
+
+/* NVIDIA's runtime in the module of a build by nvcc, on a machine that may have no GPU: an answer, and one that is the machine's. */
+Test(cuda, real_module) {
+    attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
+    cuda.module = getenv("ATTN_TEST_CUDA_MODULE");
+#ifdef MODULE_BESIDE
+    if (!cuda.module) cuda.module = "";
+#endif
+    if (!cuda.module) {
+        fprintf(stderr, "skipped: ATTN_TEST_CUDA_MODULE names no module\n");
+        return;
+    }
+    attn_context *context;
+    const attn_status status = create(&cuda, &context);
+    cr_assert(status == ATTN_OK || (status >= ATTN_ERROR_NO_DRIVER && status <= ATTN_ERROR_ARCHITECTURE), "%s: %s",
+              attn_status_string(status), attn_last_error_message());
+    attn_context_destroy(context);
+    expect_cpu_usable();
+}
+
+Test(cuda, machines) {
+    attn_emulated *const m = machine();
+    const attn_emulated sound = *m;
+    attn_cuda_options cuda = emulated_options();
+    m->driver = 0;
+    expect_refused(&cuda, ATTN_ERROR_NO_DRIVER, "no CUDA driver");
+    *m = sound, m->driver = 12080;
+    expect_refused(&cuda, ATTN_ERROR_OLD_DRIVER, "older");
+    *m = sound, m->devices = 0;
+    expect_refused(&cuda, ATTN_ERROR_NO_DEVICE, "device 0");
+    *m = sound, cuda.ordinal = 1;
+    expect_refused(&cuda, ATTN_ERROR_NO_DEVICE, "device 1");
+    cuda.ordinal = 0, m->without_code = 1;
+    expect_refused(&cuda, ATTN_ERROR_ARCHITECTURE, "no code");
+    *m = sound, m->record = 1;
+    expect_refused(&cuda, ATTN_ERROR_PENDING, "cudaGetLastError");
+    cr_assert(m->record == 1, "the caller's error was taken");
+    *m = sound, m->lost = 700;
+    expect_refused(&cuda, ATTN_ERROR_DEVICE_LOST, "failed");
+    *m = sound;
+    attn_context *context;
+    cr_assert(create(&cuda, &context) == ATTN_OK, "%s", attn_last_error_message());
+    cr_assert(!strcmp(attn_context_isa(context), "sm90") && strstr(attn_context_cpu_features(context), "emulated"));
+    cr_assert(attn_context_threads(context) == 1 && *attn_context_blas(context));
+    cr_assert(!strcmp(attn_context_implementation_name(context, 0), "cuda:simt:luong:forward:f32"));
+    attn_context_destroy(context);
+}
+
+Test(cuda, options) {
+    attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+    attn_cuda_options cuda = emulated_options();
+    attn_context *context;
+    options.cuda = &cuda;
+    cr_assert(attn_context_create(&options, &context) == ATTN_ERROR_INVALID_ARGUMENT);
+    options.device = (attn_device_kind)2;
+    cr_assert(attn_context_create(&options, &context) == ATTN_ERROR_UNSUPPORTED);
+    options.device = ATTN_DEVICE_CUDA, options.isa = "avx2";
+    cr_assert(attn_context_create(&options, &context) == ATTN_ERROR_INVALID_ARGUMENT);
+    options.isa = NULL, cuda.flags = 1;
+    cr_assert(attn_context_create(&options, &context) == ATTN_ERROR_UNSUPPORTED);
+    cuda.flags = 0, cuda.ordinal = -1;
+    cr_assert(attn_context_create(&options, &context) == ATTN_ERROR_INVALID_ARGUMENT);
+    cuda.ordinal = 0, options.implementation = "cpu:scalar";
+    cr_assert(attn_context_create(&options, &context) == ATTN_ERROR_UNSUPPORTED);
+    options.implementation = "cuda:simt", cuda.struct_size = 4;
+    cr_assert(attn_context_create(&options, &context) == ATTN_ERROR_INVALID_ARGUMENT);
+    cuda = emulated_options();
+    cr_assert(attn_context_create(&options, &context) == ATTN_OK, "%s", attn_last_error_message());
+    attn_context_destroy(context);
+}
+
+/* A plan on device 0 of two, and the problem that it is for. */
+typedef struct fixture {
+    kit_problem *problem;
+    attn_plan *plan;
+} fixture;
+
+static fixture make_fixture(const char *name, int ordinal, void *stream) {
+    fixture f = {.problem = kit_problem_make(find_case(name), KIT_GUARD_BEHIND)};
+    attn_cuda_options cuda = emulated_options();
+    cuda.ordinal = ordinal, cuda.stream = stream;
+    attn_context *context;
+    cr_assert(create(&cuda, &context) == ATTN_OK, "%s", attn_last_error_message());
+    cr_assert(attn_layer_forward_plan(context, &f.problem->desc, &f.plan) == ATTN_OK, "%s", attn_last_error_message());
+    attn_context_destroy(context);
+    return f;
+}
+
+static void free_fixture(fixture *f) {
+    attn_plan_destroy(f->plan);
+    kit_problem_free(f->problem);
+}
+
+Test(cuda, device_and_stream) {
+    attn_emulated *const m = machine();
+    m->devices = 3, m->current = 2;
+    int stream;
+    fixture f = make_fixture("luong_range_mask_f32", 1, &stream);
+    expect_healthy(f.problem, f.plan, "on another device");
+    cr_assert(m->current == 2, "the current device is %d", m->current);
+    cr_assert(m->stream == &stream && m->launches == 4);
+    free_fixture(&f);
+}
+
+/* The n-th call of the runtime fails, for every n: a status, no error left behind, and the next run is sound. */
+Test(cuda, failing_calls) {
+    attn_emulated *const m = machine();
+    static const struct {
+        int error;
+        attn_status status;
+    } faults[] = {{2, ATTN_ERROR_OUT_OF_MEMORY}, {1, ATTN_ERROR_INTERNAL}};
+    m->devices = 2;
+    fixture f = make_fixture("luong_odd_f32", 1, NULL);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        m->fail_with = faults[i].error;
+        size_t n = 0;
+        for (bool reached = true; reached; n++) {
+            m->fail_at = n + 1;
+            attn_context *context;
+            const attn_cuda_options cuda = emulated_options();
+            attn_status status = create(&cuda, &context);
+            reached = m->fail_at == 0;
+            cr_assert(status == (reached ? faults[i].status : ATTN_OK), "creation, call %zu: %d", n, status);
+            cr_assert(!m->record);
+            attn_context_destroy(context);
+        }
+        cr_assert(n > 4, "%zu calls", n);
+        n = 0;
+        for (bool reached = true; reached; n++) {
+            m->fail_at = n + 1;
+            const attn_status status = kit_problem_run(f.problem, f.plan, KIT_ALL_OUTPUTS);
+            reached = m->fail_at == 0;
+            /* What puts the caller's device back comes after the work: nothing is left to report then. */
+            cr_assert(status == (reached ? faults[i].status : ATTN_OK) || (reached && n >= 6), "run, call %zu: %d", n,
+                      status);
+            cr_assert(!m->record);
+            m->current = 0;
+        }
+        cr_assert(n > 6, "%zu calls", n);
+        m->fail_at = 0;
+        expect_healthy(f.problem, f.plan, "after failures");
+    }
+    free_fixture(&f);
+}
+
+Test(cuda, errors_of_others) {
+    attn_emulated *const m = machine();
+    fixture f = make_fixture("dot_odd_f32", 0, NULL);
+    m->record = 1;
+    cr_assert(kit_problem_run(f.problem, f.plan, KIT_ALL_OUTPUTS) == ATTN_ERROR_PENDING);
+    cr_assert(strstr(attn_last_error_message(), "nothing was computed"), "%s", attn_last_error_message());
+    cr_assert(m->record == 1 && m->launches == 0);
+    m->record = 0;
+    expect_healthy(f.problem, f.plan, "when it was taken");
+    m->lost = 700;
+    cr_assert(kit_problem_run(f.problem, f.plan, KIT_ALL_OUTPUTS) == ATTN_ERROR_DEVICE_LOST);
+    m->lost = 0;
+    free_fixture(&f);
+}
+
+Test(cuda, forked_child) {
+    fixture f = make_fixture("luong_odd_f32", 0, NULL);
+    const pid_t child = fork();
+    cr_assert(child >= 0);
+    if (child == 0) {
+        const bool refused = kit_problem_run(f.problem, f.plan, KIT_ALL_OUTPUTS) == ATTN_ERROR_FORKED;
+        attn_plan_destroy(f.plan);
+        _exit(refused ? 0 : 1);
+    }
+    int status;
+    cr_assert(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    expect_healthy(f.problem, f.plan, "in the parent");
+    free_fixture(&f);
+}
+
+/* Ranges that leave [0, T] give what the clamped ones give. */
+Test(cuda, clamped_ranges) {
+    fixture f = make_fixture("luong_range_f32", 0, NULL);
+    int32_t *const starts = (int32_t *)f.problem->args.starts, *const lengths = (int32_t *)f.problem->args.lengths;
+    const int32_t T = (int32_t)f.problem->desc.timesteps;
+    const struct {
+        int32_t start, length, as_start, as_length;
+    } ranges[] = {{-5, 7, 0, 7}, {3, INT32_MAX, 3, T - 3}, {INT32_MAX, 4, T, 0}, {INT32_MIN, INT32_MIN, 0, 0}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        for (int64_t b = 0; b < f.problem->desc.batch; b++)
+            starts[b] = ranges[i].as_start, lengths[b] = ranges[i].as_length;
+        bits clamped = run_bits(f.problem, f.plan);
+        for (int64_t b = 0; b < f.problem->desc.batch; b++) starts[b] = ranges[i].start, lengths[b] = ranges[i].length;
+        bits wild = run_bits(f.problem, f.plan);
+        cr_assert(bits_equal(&clamped, &wild), "range %zu", i);
+        bits_free(&clamped);
+        bits_free(&wild);
+    }
+    free_fixture(&f);
+}
+
+/* An item's bits do not depend on the order of blocks and threads, nor on the rest of the batch. */
+Test(cuda, same_bits) {
+    attn_emulated *const m = machine();
+    fixture f = make_fixture("luong_range_d100_f32", 0, NULL);
+    bits first = run_bits(f.problem, f.plan);
+    for (uint64_t seed = 2; seed < 5; seed++) {
+        m->seed = seed;
+        bits again = run_bits(f.problem, f.plan);
+        cr_assert(bits_equal(&first, &again), "seed %d", (int)seed);
+        bits_free(&again);
+    }
+    bits_free(&first);
+    free_fixture(&f);
+}
