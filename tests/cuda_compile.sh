@@ -6,11 +6,11 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-Usage: tests/cuda_compile.sh [--have-compiler | --module FILE] [ARCHITECTURE...]
+Usage: tests/cuda_compile.sh [--compiler | --module FILE] [ARCHITECTURE...]
 
 Prints a line for each kernel and architecture (default: 75 80 86 89 90 100 120) with registers and spilled bytes, then
 'N passed, N failed'. The compiler is $NVCC, else nvcc, else one from Python packages, installed into build/nvcc.
---have-compiler ends once there is a compiler; --module leaves the linked module behind. Exit status 3, with a line that
+--compiler only tells which that is; --module leaves the linked module behind. Exit status 3, with a line that
 says why, when no compiler can be had.
 TEXT
 }
@@ -22,7 +22,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 module=$scratch/module.so only_compiler=0
 case ${1:-} in
---have-compiler) only_compiler=1; shift ;;
+--compiler) only_compiler=1; shift ;;
 --module) module=$2; shift 2 ;;
 esac
 architectures=("$@")
@@ -53,7 +53,7 @@ if [ -z "$nvcc" ]; then
     nvcc=$(find_nvcc)
     [ -n "$nvcc" ] || { echo "skipped: the nvcc of Python's packages does not run"; exit 3; }
 fi
-[ "$only_compiler" = 0 ] || exit 0
+[ "$only_compiler" = 0 ] || { echo "$nvcc"; exit 0; }
 
 flags=(-std=c++17 -O3 -Werror all-warnings "-Xcompiler=-Wall,-Wextra,-Wshadow,-fPIC,-fvisibility=hidden" -Xptxas=-v -Iinclude -I.)
 for architecture in "${architectures[@]}"; do

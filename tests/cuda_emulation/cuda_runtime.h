@@ -78,14 +78,22 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *fu
 
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const std::function<void()> &kernel);
+/* A kernel with its parameters: its address and bytes for the interpreter of PTX, the call of it for the CPU. */
+struct attn_emulated_kernel {
+    const void *function, *parameters;
+    std::size_t parameter_bytes;
+    std::function<void()> call;
+};
+
+cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel);
 void attn_emulate_barrier(int line);
 float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane);
 
 template <typename Parameters>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters), const Parameters &given) {
     const Parameters parameters = given;
-    return attn_emulate(config, [=] { kernel(parameters); });
+    return attn_emulate(config, {reinterpret_cast<const void *>(kernel), &parameters, sizeof parameters,
+                                 [=] { kernel(parameters); }});
 }
 
 #define __syncthreads() attn_emulate_barrier(__LINE__)

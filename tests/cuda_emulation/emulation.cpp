@@ -2,6 +2,7 @@
 #include "tests/cuda_emulation/emulation.h"
 
 #include "tests/cuda_emulation/cuda_runtime.h"
+#include "tests/cuda_ptx/library.h"
 
 #include <cstdio>
 #include <cstring>
@@ -242,6 +243,23 @@ std::vector<unsigned> shuffled(unsigned count) {
     return order;
 }
 
+bool interpret(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel) {
+    ptx::launch how;
+    how.blocks = config->gridDim.x, how.threads = config->blockDim.x, how.shared_bytes = config->dynamicSmemBytes;
+    how.parameters = kernel.parameters, how.parameter_bytes = kernel.parameter_bytes;
+    how.seed = random_below(UINT32_MAX);
+    return ptx::run_instead(kernel.function, how);
+}
+
+bool run_blocks(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel) {
+    if (ptx::wanted()) return interpret(config, kernel);
+    gridDim = config->gridDim, blockDim = config->blockDim;
+    block.kernel = &kernel.call;
+    for (const unsigned index : shuffled(config->gridDim.x))
+        if (!run_block(index, config)) return false;
+    return true;
+}
+
 } // namespace
 
 void attn_emulate_barrier(int line) {
@@ -260,7 +278,7 @@ float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane)
     return block.fibers[thread].value;
 }
 
-cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const std::function<void()> &kernel) {
+cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel) {
     const std::lock_guard<std::mutex> lock(one_at_a_time);
     const cudaError_t error = enter_device(machine.current);
     if (error) return error;
@@ -271,13 +289,10 @@ cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const std::function<v
         return answer(cudaErrorInvalidValue);
     machine.launches++;
     machine.stream = config->stream;
-    gridDim = grid, blockDim = threads;
-    block.kernel = &kernel;
-    for (const unsigned index : shuffled(grid.x))
-        if (!run_block(index, config)) {
-            machine.lost = cudaErrorLaunchFailure;
-            return answer(cudaErrorLaunchFailure);
-        }
+    if (!run_blocks(config, kernel)) {
+        machine.lost = cudaErrorLaunchFailure;
+        return answer(cudaErrorLaunchFailure);
+    }
     return cudaSuccess;
 }
 
