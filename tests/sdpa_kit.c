@@ -222,7 +222,7 @@ static sdpa_content fill_content(const sdpa_case *spec) {
                  Hq = (size_t)spec->query_heads, K = (size_t)spec->keys, D = (size_t)spec->head_dim,
                  V = spec->value_dim ? (size_t)spec->value_dim : D;
     sdpa_content content = {
-        .q = numbers(spec, &state, B * Hq * (size_t)spec->queries * D, spec->spread ? spec->spread : 1),
+        .q = numbers(spec, &state, B * Hq * (size_t)spec->queries * D, spec->spread != 0 ? spec->spread : 1),
         .k = numbers(spec, &state, B * heads * K * D, 1),
         .v = numbers(spec, &state, B * heads * K * V, 1)};
     fill_values(spec, content.v, B * heads * K, V);
