@@ -339,27 +339,21 @@ sdpa_problem *sdpa_problem_make(const sdpa_case *spec, kit_guard guard) {
     return sdpa_problem_from(spec, &content, guard);
 }
 
+void sdpa_content_free(sdpa_content *c) {
+    void *const arrays[] = {c->q, c->k, c->v, c->key_lengths, c->mask, c->bias, c->alibi_slopes, c->sinks};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+}
+
 void sdpa_problem_free(sdpa_problem *p) {
     if (!p) return;
     for (int i = 0; i < SDPA_INPUTS; i++) kit_free(p->inputs[i].memory);
     for (int i = 0; i < SDPA_OUTPUTS; i++) kit_free(p->outputs[i].memory);
     void *const guarded[] = {p->mask, p->key_lengths, p->alibi_slopes, p->sinks};
     for (size_t i = 0; i < sizeof guarded / sizeof *guarded; i++) kit_free(guarded[i]);
-    void *const arrays[] = {p->content.q,
-                            p->content.k,
-                            p->content.v,
-                            p->content.key_lengths,
-                            p->content.mask,
-                            p->content.bias,
-                            p->content.alibi_slopes,
-                            p->content.sinks,
-                            p->expected.output,
-                            p->expected.lse,
-                            p->expected.attention_weights,
-                            p->expected.output_gates,
-                            p->expected.lse_gates,
-                            p->expected.attention_weights_gates};
+    void *const arrays[] = {p->expected.output,       p->expected.lse,       p->expected.attention_weights,
+                            p->expected.output_gates, p->expected.lse_gates, p->expected.attention_weights_gates};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+    sdpa_content_free(&p->content);
     free(p);
 }
 

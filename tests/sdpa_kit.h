@@ -67,6 +67,8 @@ sdpa_problem *sdpa_problem_make(const sdpa_case *spec, kit_guard guard);
 sdpa_problem *sdpa_problem_from(const sdpa_case *spec, const sdpa_content *content, kit_guard guard);
 void sdpa_problem_free(sdpa_problem *problem);
 
+void sdpa_content_free(sdpa_content *content);
+
 /* Writes content.q, k, v and bias to the tensors again, as they are. */
 void sdpa_problem_store(sdpa_problem *problem);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention-check against files that are sound, wrong in their numbers, or wrong in their form. */
 #include "attention/weights.h"
+#include "tests/sdpa_kit.h"
 #include "tests/suite.h"
 
 #include <math.h>
@@ -16,7 +17,7 @@ typedef struct file {
     attn_weights_entry entries[MOST];
     size_t count;
     char names[MOST][64];
-    int64_t shapes[MOST][3];
+    int64_t shapes[MOST][4];
     void *data[MOST];
 } file;
 
@@ -120,6 +121,8 @@ static int run_check(const char *arguments, char *text, size_t room) {
     return WEXITSTATUS(status);
 }
 
+static const char *operation = "layer";
+
 /* Checks a file: the exit status, and a piece of what is printed. Frees it. */
 static void expect(file *f, int want, const char *part, const char *options) {
     char text[8192], arguments[256];
@@ -130,7 +133,7 @@ static void expect(file *f, int want, const char *part, const char *options) {
     cr_assert(descriptor >= 0);
     close(descriptor);
     cr_assert(attn_weights_write(f->path, f->entries, f->count, NULL, 0) == ATTN_OK, "%s", attn_last_error_message());
-    snprintf(arguments, sizeof arguments, "layer %s %s", f->path, options);
+    snprintf(arguments, sizeof arguments, "%s %s %s", operation, f->path, options);
     const int got = run_check(arguments, text, sizeof text);
     unlink(f->path);
     cr_assert(got == want, "exit status %d, wanted %d (%s): %s", got, want, part, text);
@@ -303,7 +306,8 @@ Test(check, command_lines) {
     static const char *const wrong[] = {"",
                                         "layer",
                                         "layer a b",
-                                        "sdpa a",
+                                        "sdpa",
+                                        "softmax a",
                                         "layer a --speed",
                                         "layer a --threads",
                                         "layer a --threads 0",
@@ -315,4 +319,79 @@ Test(check, command_lines) {
     }
     cr_assert(run_check("--help", text, sizeof text) == 0 && strstr(text, "usage: attention-check") == text, "%s",
               text);
+}
+
+/* ---- Scaled-dot-product attention ----------------------------------------------------------------------- */
+
+enum { HEADS = 2, KEYS = 5 };
+
+static void add_heads(file *f, const char *name, attn_weights_dtype dtype, int64_t rows, int64_t width) {
+    add(f, name, dtype, 3, 1, HEADS, rows * width);
+    f->entries[f->count - 1].rank = 4;
+    f->shapes[f->count - 1][2] = rows, f->shapes[f->count - 1][3] = width;
+}
+
+static file sound_sdpa(void) {
+    operation = "sdpa";
+    const sdpa_case spec = {.dtype = ATTN_FLOAT32,
+                            .batch = 1,
+                            .query_heads = HEADS,
+                            .queries = TQ,
+                            .keys = KEYS,
+                            .head_dim = D,
+                            .causal = ATTN_CAUSAL_BOTTOM_RIGHT,
+                            .seed = 5};
+    sdpa_problem *problem = sdpa_problem_make(&spec, KIT_GUARD_BEHIND);
+    sdpa_problem_expect(problem);
+    file f = {.count = 0};
+    add_heads(&f, "case/q", ATTN_WEIGHTS_F32, TQ, D);
+    add_heads(&f, "case/k", ATTN_WEIGHTS_F32, KEYS, D);
+    add_heads(&f, "case/v", ATTN_WEIGHTS_F32, KEYS, D);
+    add(&f, "case/option/causal", ATTN_WEIGHTS_I64, 1, 1, 0, 0);
+    add_heads(&f, "case/out", ATTN_WEIGHTS_F64, TQ, D);
+    add(&f, "case/lse", ATTN_WEIGHTS_F64, 3, 1, HEADS, TQ);
+    put_floats(&f, "case/q", problem->content.q, HEADS * TQ * D);
+    put_floats(&f, "case/k", problem->content.k, HEADS * KEYS * D);
+    put_floats(&f, "case/v", problem->content.v, HEADS * KEYS * D);
+    *(int64_t *)f.data[find(&f, "case/option/causal") - f.entries] = 2;
+    put_doubles(&f, "case/out", problem->expected.output, HEADS * TQ * D);
+    put_doubles(&f, "case/lse", problem->expected.lse, HEADS * TQ);
+    sdpa_problem_free(problem);
+    return f;
+}
+
+static void spoil_sdpa(const char *name, size_t at, double value, const char *part) {
+    file f = sound_sdpa();
+    ((double *)f.data[find(&f, name) - f.entries])[at] += value;
+    expect(&f, 1, part, "");
+}
+
+static void add_to_sdpa(const char *name, const char *part) {
+    file f = sound_sdpa();
+    add(&f, name, ATTN_WEIGHTS_F32, 1, 3, 0, 0);
+    expect(&f, 1, part, "");
+}
+
+static void drop_from_sdpa(const char *name, const char *part) {
+    file f = sound_sdpa();
+    remove_entry(&f, name);
+    expect(&f, 1, part, "");
+}
+
+Test(check, sdpa_files) {
+    file f = sound_sdpa();
+    expect(&f, 0, " passed, 0 failed", "--threads 2 --verbose");
+    spoil_sdpa("case/out", 3, 1e-4, "FAIL case: cpu:scalar:sdpa:forward:f32: error/gate");
+    spoil_sdpa("case/out", 3, 1e-9, "FAIL case: cpu:scalar:sdpa:forward:f64: error/gate");
+    spoil_sdpa("case/lse", 1, 1e-4, "lse[1]");
+    spoil_sdpa("case/out", 0, NAN, "error/gate inf");
+    add_to_sdpa("case/something", "unknown tensor something");
+    add_to_sdpa("case/option/scale", "option/scale has 3 elements, wanted one");
+    add_to_sdpa("case/option/sinks", "option/sinks has 3 elements, wanted 2");
+    add_to_sdpa("case/option/key_lengths", "key_lengths is not one for each item");
+    add_to_sdpa("case/option/mask", "option/mask does not fit the scores");
+    add_to_sdpa("alone", "FAIL alone: a tensor that belongs to no case");
+    drop_from_sdpa("case/v", "v with four dimensions is missing");
+    drop_from_sdpa("case/out", "out is missing");
+    drop_from_sdpa("case/option/causal", "error/gate");
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention-check: runs the cases of a file through every implementation of the library. */
 #include "tools/attention-check/case_file.h"
+#include "tools/attention-check/check.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,11 +9,12 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: attention-check layer FILE.safetensors [--impl NAME] [--isa ISA] [--threads N] [--verbose]\n"
+    "usage: attention-check layer|sdpa FILE.safetensors [--impl NAME] [--isa ISA] [--threads N] [--verbose]\n"
     "\n"
-    "Runs every case of the file through every implementation of the attention layer that this machine can run, each\n"
-    "one forced, in float32 and float64, and compares the results with the file's by their error bounds; where it\n"
-    "has gradients, those of the backward pass too.\n"
+    "Runs every case of the file through every implementation of the attention layer, or of scaled-dot-product\n"
+    "attention, that this machine can run, each one forced, in float32 and float64, and compares the results with the\n"
+    "file's by their error bounds; where it has gradients, those of the layer's backward pass too. Cases of the ONNX\n"
+    "operator Attention are compared by its own tolerance.\n"
     "Prints a line for each failure and each implementation skipped, and ends with 'N passed, M failed', which counts\n"
     "passes times implementations. The exit status is 0 when something ran and all of it passed, 1 when not, 2 for a\n"
     "wrong command line.\n"
@@ -23,35 +25,12 @@ static const char usage[] =
     "  --verbose     a line for each comparison that passed, too\n"
     "  --version     the version of the library\n";
 
-enum { IMPLEMENTATIONS = 64 };
-
-typedef struct settings {
-    const char *path, *implementation, *isa;
-    int threads;
-    bool verbose;
-} settings;
-
-/* An implementation's own context, made when first needed: loading a BLAS takes time. */
-typedef struct forced {
-    const char *name;
-    attn_context *context;
-    char refusal[256]; /* why the last case that it refused was */
-    size_t refused;
-} forced;
-
-typedef struct checker {
-    const settings *settings;
-    attn_context *context; /* unforced, to list implementations */
-    forced forced[IMPLEMENTATIONS];
-    size_t forced_count, passed, failed;
-} checker;
-
-static void fail(checker *check, const char *name, const char *reason) {
+void check_fail(checker *check, const char *name, const char *reason) {
     printf("FAIL %s: %s\n", name, reason);
     check->failed++;
 }
 
-static attn_status make_context(const settings *s, const char *implementation, attn_context **context) {
+static attn_status make_context(const check_settings *s, const char *implementation, attn_context **context) {
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
     options.threads = s->threads;
     options.isa = s->isa;
@@ -59,19 +38,40 @@ static attn_status make_context(const settings *s, const char *implementation, a
     return attn_context_create(&options, context);
 }
 
-static bool wanted(const settings *s, const char *name) {
+bool check_wanted(const check_settings *s, const char *name) {
     if (!s->implementation) return true;
     const size_t length = strlen(s->implementation);
     return !strncmp(name, s->implementation, length) && (!name[length] || name[length] == ':');
 }
 
-static forced *find_forced(checker *check, const char *name) {
+static check_forced *find_forced(checker *check, const char *name) {
     for (size_t i = 0; i < check->forced_count; i++)
         if (!strcmp(check->forced[i].name, name)) return &check->forced[i];
-    if (check->forced_count == IMPLEMENTATIONS) return NULL;
-    forced *f = &check->forced[check->forced_count++];
+    if (check->forced_count == CHECK_IMPLEMENTATIONS) return NULL;
+    check_forced *f = &check->forced[check->forced_count++];
     f->name = name;
     return f;
+}
+
+check_forced *check_force(checker *check, const char *name, const char *implementation) {
+    check_forced *f = find_forced(check, implementation);
+    if (f && (f->context || make_context(check->settings, implementation, &f->context) == ATTN_OK)) return f;
+    check_fail(check, name, f ? attn_last_error_message() : "too many implementations");
+    return NULL;
+}
+
+void check_refused(check_forced *f) {
+    snprintf(f->refusal, sizeof f->refusal, "%s", attn_last_error_message());
+    f->refused++;
+}
+
+void check_judge(checker *check, const char *name, const char *implementation, double error, const char *where) {
+    char line[512];
+    snprintf(line, sizeof line, "%s: error/gate %.3g: %s", implementation, error, where);
+    if (!(error <= 1))
+        check_fail(check, name, line);
+    else if (++check->passed, check->settings->verbose)
+        printf("pass %s: %s\n", name, line);
 }
 
 /* One pass of a case: what to ask for, and whether a forward pass in training has to come first. */
@@ -100,45 +100,37 @@ static attn_status run_pass(const checker *check, const pass *p, const attn_plan
 
 static void run_forced(checker *check, const char *name, const char *implementation, kit_problem *problem,
                        const pass *p, size_t *usable) {
-    forced *f = find_forced(check, implementation);
-    if (!f || (!f->context && make_context(check->settings, implementation, &f->context) != ATTN_OK)) {
-        fail(check, name, f ? attn_last_error_message() : "too many implementations");
-        return;
-    }
+    check_forced *f = check_force(check, name, implementation);
+    if (!f) return;
     attn_plan *plan;
     attn_status status = p->plan(f->context, &problem->desc, &plan);
     if (status == ATTN_ERROR_UNSUPPORTED) {
-        snprintf(f->refusal, sizeof f->refusal, "%s", attn_last_error_message());
-        f->refused++;
+        check_refused(f);
         return;
     }
     ++*usable;
     char line[512];
     if (status == ATTN_OK && strcmp(attn_plan_implementation(plan), implementation)) {
         snprintf(line, sizeof line, "%s: the plan runs %s", implementation, attn_plan_implementation(plan));
-        fail(check, name, line);
+        check_fail(check, name, line);
     } else if (status != ATTN_OK || (status = run_pass(check, p, plan, problem)) != ATTN_OK) {
         snprintf(line, sizeof line, "%s: %s: %s", implementation, attn_status_string(status),
                  attn_last_error_message());
-        fail(check, name, line);
+        check_fail(check, name, line);
     } else {
         const kit_verdict verdict = p->gradients ? kit_problem_check_back(problem) : kit_problem_check(problem);
-        snprintf(line, sizeof line, "%s: error/gate %.3g: %s", implementation, verdict.error, verdict.where);
-        if (!(verdict.error <= 1))
-            fail(check, name, line);
-        else if (++check->passed, check->settings->verbose)
-            printf("pass %s: %s\n", name, line);
+        check_judge(check, name, implementation, verdict.error, verdict.where);
     }
     if (plan) attn_plan_destroy(plan);
 }
 
 static void check_pass(checker *check, const file_case *c, const pass *p, kit_problem *problem) {
-    const char *names[IMPLEMENTATIONS];
+    const char *names[CHECK_IMPLEMENTATIONS];
     const size_t count =
-        kit_implementations(check->context, p->name, c->spec.score, c->spec.dtype, names, IMPLEMENTATIONS);
+        kit_implementations(check->context, p->name, c->spec.score, c->spec.dtype, names, CHECK_IMPLEMENTATIONS);
     size_t usable = 0, asked = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!wanted(check->settings, names[i])) continue;
+        if (!check_wanted(check->settings, names[i])) continue;
         asked++;
         run_forced(check, c->name, names[i], problem, p, &usable);
     }
@@ -146,7 +138,7 @@ static void check_pass(checker *check, const file_case *c, const pass *p, kit_pr
     char error[128];
     snprintf(error, sizeof error, "no implementation can run its %s pass in %s", p->name,
              kit_dtype_name(c->spec.dtype));
-    fail(check, c->name, error);
+    check_fail(check, c->name, error);
 }
 
 /* Elements that a pass is judged by. */
@@ -167,7 +159,7 @@ static void check_case(checker *check, const attn_weights_file *file, file_case 
         char error[512];
         kit_problem *problem = file_case_problem(file, c, (attn_dtype)dtype, error, sizeof error);
         if (!problem) {
-            fail(check, c->name, error);
+            check_fail(check, c->name, error);
             return;
         }
         if (dtype == ATTN_FLOAT32 && !c->fits_float32) {
@@ -180,17 +172,17 @@ static void check_case(checker *check, const attn_weights_file *file, file_case 
     }
 }
 
-static void check_file(checker *check, const attn_weights_file *file) {
+static void check_layer_file(checker *check, const attn_weights_file *file) {
     case_list list;
     if (!case_list_open(file, &list)) {
-        fail(check, check->settings->path, "out of memory");
+        check_fail(check, check->settings->path, "out of memory");
         return;
     }
     char error[512];
     file_case c;
     for (int found; (found = case_list_next(&list, &c, error, sizeof error)) != 0; free(c.name)) {
         if (found < 0)
-            fail(check, c.name ? c.name : "?", error);
+            check_fail(check, c.name ? c.name : "?", error);
         else
             check_case(check, file, &c);
     }
@@ -198,9 +190,9 @@ static void check_file(checker *check, const attn_weights_file *file) {
 }
 
 static int finish(checker *check) {
-    if (!check->passed && !check->failed) fail(check, check->settings->path, "no case ran");
+    if (!check->passed && !check->failed) check_fail(check, check->settings->path, "no case ran");
     for (size_t i = 0; i < check->forced_count; i++) {
-        const forced *f = &check->forced[i];
+        const check_forced *f = &check->forced[i];
         if (f->refused) printf("skip %s: %zu cases, the last: %s\n", f->name, f->refused, f->refusal);
         attn_context_destroy(f->context);
     }
@@ -208,13 +200,13 @@ static int finish(checker *check) {
     return check->failed ? 1 : 0;
 }
 
-static int check_layer(const settings *s) {
+static int check_cases(const check_settings *s, void (*check_all)(checker *, const attn_weights_file *)) {
     checker check = {.settings = s};
     attn_weights_file *file = NULL;
     if (make_context(s, NULL, &check.context) != ATTN_OK || attn_weights_open(s->path, 0, &file) != ATTN_OK)
-        fail(&check, s->path, attn_last_error_message());
+        check_fail(&check, s->path, attn_last_error_message());
     else
-        check_file(&check, file);
+        check_all(&check, file);
     attn_weights_close(file);
     const int status = finish(&check);
     attn_context_destroy(check.context);
@@ -236,7 +228,7 @@ static bool parse_threads(const char *text, int *threads) {
 }
 
 int main(int argc, char **argv) {
-    settings s = {0};
+    check_settings s = {0};
     const char *words[2] = {0};
     int count = 0;
     for (int i = 1; i < argc; i++) {
@@ -262,7 +254,8 @@ int main(int argc, char **argv) {
         words[count++] = argument;
     }
     if (count < 2) return wrong("wanted an operation and a file", NULL);
-    if (strcmp(words[0], "layer")) return wrong("unknown operation", words[0]);
     s.path = words[1];
-    return check_layer(&s);
+    if (!strcmp(words[0], "layer")) return check_cases(&s, check_layer_file);
+    if (!strcmp(words[0], "sdpa")) return check_cases(&s, check_sdpa_file);
+    return wrong("unknown operation", words[0]);
 }

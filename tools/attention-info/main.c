@@ -50,16 +50,24 @@ static void print_answer(void *user, const char *implementation, int chosen, con
                     : "could run, but comes later");
 }
 
+static attn_status explain(attn_context *context, const info_options *options) {
+    return options->has_sdpa ? attn_sdpa_forward_explain(context, &options->sdpa, print_answer, NULL)
+                             : attn_layer_forward_explain(context, &options->problem, print_answer, NULL);
+}
+
+static attn_status make_plan(attn_context *context, const info_options *options, attn_plan **plan) {
+    return options->has_sdpa ? attn_sdpa_forward_plan(context, &options->sdpa, plan)
+                             : attn_layer_forward_plan(context, &options->problem, plan);
+}
+
 /* Ends with what the plan needs, which is the proof that it can be made. */
-static int explain(attn_context *context, const attn_layer_desc *problem) {
+static int answer(attn_context *context, const info_options *options) {
     attn_plan *plan;
     putchar('\n');
-    if (attn_layer_forward_explain(context, problem, print_answer, NULL) ||
-        attn_layer_forward_plan(context, problem, &plan))
-        return fail();
+    if (explain(context, options) || make_plan(context, options, &plan)) return fail();
     printf("\n%-16s%s\n", "plan", attn_plan_implementation(plan));
     printf("%-16s%zu bytes\n", "workspace", attn_plan_workspace_size(plan));
-    printf("%-16s%zu bytes\n", "prepared", attn_plan_prepared_size(plan));
+    if (!options->has_sdpa) printf("%-16s%zu bytes\n", "prepared", attn_plan_prepared_size(plan));
     attn_plan_destroy(plan);
     return 0;
 }
@@ -88,8 +96,8 @@ int main(int count, char **words) {
     if (attn_context_create(&options.context, &context)) return fail();
     print_context(context);
     int failed = 0;
-    if (options.has_problem)
-        failed = explain(context, &options.problem);
+    if (options.has_problem || options.has_sdpa)
+        failed = answer(context, &options);
     else
         print_implementations(context);
     attn_context_destroy(context);

@@ -27,6 +27,15 @@ const char info_usage[] =
     "  --score-width A      width of the bahdanau score (default D)\n"
     "  --units U            width of the output (default 0: the context alone)\n"
     "\n"
+    "Or one of scaled-dot-product attention, with --dtype and --batch as above:\n"
+    "  --heads HQ           query heads; needed\n"
+    "  --key-heads HKV      key heads, of which HQ is a multiple (default HQ)\n"
+    "  --rows SQ            queries of one head; needed\n"
+    "  --keys SKV           keys of one head (default SQ)\n"
+    "  --head-dim D         width of a query and a key; needed\n"
+    "  --value-dim DV       width of a value (default D)\n"
+    "  --causal CORNER      top-left or bottom-right\n"
+    "\n"
     "The context:\n"
     "  --threads N          how many tasks a run is split over (default: the processors of the process)\n"
     "  --isa ISA            use no instruction set above scalar, avx2 or avx512\n"
@@ -40,13 +49,13 @@ const char info_usage[] =
     "The exit status is 0, 1 when there is no context or nothing fits the problem, 2 for a wrong command line.\n";
 
 /* What the value of an option is read into. */
-typedef enum value_kind { SIZE, THREADS, TEXT, SCORE, DTYPE, BATCH_INVARIANT, HELP, VERSION } value_kind;
+typedef enum value_kind { SIZE, THREADS, TEXT, SCORE, DTYPE, CAUSAL, BATCH_INVARIANT, HELP, VERSION } value_kind;
 
 typedef struct info_option {
     const char *name;
     value_kind kind;
     void *to;
-    bool of_problem;
+    enum { CONTEXT, LAYER, SDPA, ANY_PROBLEM } of;
 } info_option;
 
 static bool read_number(const char *text, int64_t most, int64_t *number) {
@@ -66,7 +75,8 @@ static int find_word(const char *const *list, const char *word) {
 }
 
 static bool read_value(const info_option *option, const char *text) {
-    static const char *const scores[] = {"luong", "bahdanau", "dot", NULL}, *const dtypes[] = {"f32", "f64", NULL};
+    static const char *const scores[] = {"luong", "bahdanau", "dot", NULL}, *const dtypes[] = {"f32", "f64", NULL},
+                             *const corners[] = {"none", "top-left", "bottom-right", NULL};
     int64_t number;
     int word;
     switch (option->kind) {
@@ -84,6 +94,9 @@ static bool read_value(const info_option *option, const char *text) {
         return word >= 0;
     case DTYPE:
         if ((word = find_word(dtypes, text)) >= 0) *(attn_dtype *)option->to = (attn_dtype)word;
+        return word >= 0;
+    case CAUSAL:
+        if ((word = find_word(corners, text)) >= 0) *(attn_causal *)option->to = (attn_causal)word;
         return word >= 0;
     default:
         return false;
@@ -110,7 +123,19 @@ static bool complain(const char *word, const char *what) {
     return false;
 }
 
-static bool check_problem(const info_options *options) {
+static bool check_sdpa(info_options *options) {
+    attn_sdpa_desc *sdpa = &options->sdpa;
+    if (options->has_problem) return complain("--heads", "and options of the layer can't be one problem");
+    if (sdpa->query_heads < 0) return complain("--heads", "is missing from the problem");
+    if (sdpa->queries < 0) return complain("--rows", "is missing from the problem");
+    if (sdpa->head_dim < 0) return complain("--head-dim", "is missing from the problem");
+    if (sdpa->keys < 0) sdpa->keys = sdpa->queries;
+    sdpa->dtype = options->problem.dtype, sdpa->batch = options->problem.batch;
+    return true;
+}
+
+static bool check_problem(info_options *options) {
+    if (options->has_sdpa) return check_sdpa(options);
     if (!options->has_problem) return true;
     if (options->problem.timesteps < 0) return complain("--timesteps", "is missing from the problem");
     if (options->problem.features < 0) return complain("--features", "is missing from the problem");
@@ -118,25 +143,36 @@ static bool check_problem(const info_options *options) {
 }
 
 bool info_read_options(int count, char **words, info_options *options) {
-    *options = (info_options){.context = ATTN_CONTEXT_OPTIONS_INIT, .problem = ATTN_LAYER_DESC_INIT};
+    *options = (info_options){
+        .context = ATTN_CONTEXT_OPTIONS_INIT, .problem = ATTN_LAYER_DESC_INIT, .sdpa = ATTN_SDPA_DESC_INIT};
     attn_layer_desc *problem = &options->problem;
+    attn_sdpa_desc *sdpa = &options->sdpa;
+    sdpa->query_heads = sdpa->queries = sdpa->keys = sdpa->head_dim = -1;
+    bool any_problem = false;
     problem->batch = 1, problem->timesteps = problem->features = -1;
     const info_option known[] = {
-        {"--score", SCORE, &problem->score, true},
-        {"--dtype", DTYPE, &problem->dtype, true},
-        {"--batch", SIZE, &problem->batch, true},
-        {"--timesteps", SIZE, &problem->timesteps, true},
-        {"--features", SIZE, &problem->features, true},
-        {"--queries", SIZE, &problem->queries, true},
-        {"--query-features", SIZE, &problem->query_features, true},
-        {"--score-width", SIZE, &problem->score_width, true},
-        {"--units", SIZE, &problem->units, true},
-        {"--threads", THREADS, &options->context.threads, false},
-        {"--isa", TEXT, &options->context.isa, false},
-        {"--impl", TEXT, &options->context.implementation, false},
-        {"--batch-invariant", BATCH_INVARIANT, &options->context.flags, false},
-        {"--version", VERSION, &options->version, false},
-        {"--help", HELP, &options->help, false},
+        {"--score", SCORE, &problem->score, LAYER},
+        {"--dtype", DTYPE, &problem->dtype, ANY_PROBLEM},
+        {"--batch", SIZE, &problem->batch, ANY_PROBLEM},
+        {"--timesteps", SIZE, &problem->timesteps, LAYER},
+        {"--features", SIZE, &problem->features, LAYER},
+        {"--queries", SIZE, &problem->queries, LAYER},
+        {"--query-features", SIZE, &problem->query_features, LAYER},
+        {"--score-width", SIZE, &problem->score_width, LAYER},
+        {"--units", SIZE, &problem->units, LAYER},
+        {"--heads", SIZE, &sdpa->query_heads, SDPA},
+        {"--key-heads", SIZE, &sdpa->key_heads, SDPA},
+        {"--rows", SIZE, &sdpa->queries, SDPA},
+        {"--keys", SIZE, &sdpa->keys, SDPA},
+        {"--head-dim", SIZE, &sdpa->head_dim, SDPA},
+        {"--value-dim", SIZE, &sdpa->value_dim, SDPA},
+        {"--causal", CAUSAL, &sdpa->causal, SDPA},
+        {"--threads", THREADS, &options->context.threads, CONTEXT},
+        {"--isa", TEXT, &options->context.isa, CONTEXT},
+        {"--impl", TEXT, &options->context.implementation, CONTEXT},
+        {"--batch-invariant", BATCH_INVARIANT, &options->context.flags, CONTEXT},
+        {"--version", VERSION, &options->version, CONTEXT},
+        {"--help", HELP, &options->help, CONTEXT},
     };
     for (int i = 1; i < count; i++) {
         size_t at = 0;
@@ -146,11 +182,14 @@ bool info_read_options(int count, char **words, info_options *options) {
             continue;
         }
         if (at == sizeof known / sizeof *known) return complain(words[i], "is no option");
-        options->has_problem |= known[at].of_problem;
+        options->has_problem |= known[at].of == LAYER;
+        options->has_sdpa |= known[at].of == SDPA;
+        any_problem |= known[at].of == ANY_PROBLEM;
         if (set_flag(&known[at])) continue;
         if (i + 1 == count) return complain(words[i], "needs a value");
         if (!read_value(&known[at], words[++i])) return complain(words[i], "is no value of the option before it");
     }
     if (options->file && count > 2) return complain(options->file, "a weights file takes no options");
+    options->has_problem |= any_problem && !options->has_sdpa;
     return options->help || options->version || check_problem(options);
 }

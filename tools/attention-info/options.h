@@ -3,15 +3,16 @@
 #ifndef ATTENTION_INFO_OPTIONS_H
 #define ATTENTION_INFO_OPTIONS_H
 
-#include <attention/attention.h>
+#include <attention/sdpa.h>
 
 #include <stdbool.h>
 
 typedef struct info_options {
     attn_context_options context;
     attn_layer_desc problem;
-    bool has_problem; /* an option described one */
-    const char *file; /* a weights file to show; NULL: none */
+    attn_sdpa_desc sdpa;
+    bool has_problem, has_sdpa; /* an option described one */
+    const char *file;           /* a weights file to show; NULL: none */
     bool help, version;
 } info_options;
 
