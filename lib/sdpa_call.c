@@ -168,5 +168,5 @@ attn_status attn_sdpa_resolve_call(const attn_plan *plan, const attn_sdpa_forwar
     if (take_dense(&tensors, &workspace_kind, args->workspace, 1, plan->workspace_size))
         call->workspace = args->workspace;
     status = attn_tensors_check(&tensors);
-    return status ? status : check_lengths(call);
+    return status || plan->context->backend->device_memory ? status : check_lengths(call);
 }
