@@ -92,8 +92,8 @@ float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane)
 template <typename Parameters>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters), const Parameters &given) {
     const Parameters parameters = given;
-    return attn_emulate(config, {reinterpret_cast<const void *>(kernel), &parameters, sizeof parameters,
-                                 [=] { kernel(parameters); }});
+    return attn_emulate(
+        config, {reinterpret_cast<const void *>(kernel), &parameters, sizeof parameters, [=] { kernel(parameters); }});
 }
 
 #define __syncthreads() attn_emulate_barrier(__LINE__)
