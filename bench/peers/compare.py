@@ -157,13 +157,31 @@ def run_case(workers, name, shape, score, direction, options):
     import reference  # needs numpy, --help does not
     from protocol import Case
     case = Case(score, direction, *shape)
-    label = f"{name} {score} {direction}"
-    with tempfile.TemporaryDirectory() as directory:
-        progress(label + ": inputs and the float64 result")
+
+    def prepare(directory):
         tensors = reference.make_inputs(case, options.seed)
         reference.write_inputs(tensors, directory)
-        expected = reference.expected(case, tensors)
-        del tensors
+        return reference.expected(case, tensors)
+    return run_row(workers, name, case, prepare, options, lambda contestant: contestant.calibrate(options))
+
+
+def run_model(workers, direction, options):
+    import model
+
+    def set_count(contestant):
+        contestant.count = options.batches
+    row = run_row(workers, "imdb_model", model.case(direction), model.write_inputs, options, set_count)
+    return model.passes(row, options.batches)
+
+
+def run_row(workers, name, case, prepare, options, set_count):
+    """prepare(directory) writes the inputs there and answers what reference.error_over_bound takes."""
+    import reference
+    direction = case.direction
+    label = f"{name} {case.score} {direction}"
+    with tempfile.TemporaryDirectory() as directory:
+        progress(label + ": inputs and the float64 result")
+        expected = prepare(directory)
         contestants, rows = [], []
         for worker in workers:
             if direction not in worker.directions:
@@ -174,7 +192,7 @@ def run_case(workers, name, shape, score, direction, options):
             rows += bad
     began, others = time.monotonic(), spent_by_others(workers)
     for contestant in contestants:
-        contestant.calibrate(options)
+        set_count(contestant)
     if contestants:
         time_rounds(contestants, options, label)
     others = (spent_by_others(workers) - others) / (time.monotonic() - began)
@@ -189,11 +207,15 @@ def fastest(row, software):
 
 
 def duration(seconds):
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
     return f"{seconds * 1e6:.1f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
 
 
 def detail_lines(row):
     yield "{workload}, {score}, {direction}: B={batch} T={timesteps} D={features} U={units}, {dtype}, {threads} threads".format(**row)
+    if "extrapolated" in row:
+        yield "  " + row["extrapolated"]
     width = max(len(c["variant"]) for c in row["contestants"])
     yield f"  {'software':13} {'variant':{width}} {'minimum':>10} {'median':>10} {'spread':>7} {'/ ours':>8} {'error/gate':>10}"
     ours = fastest(row, OURS)
@@ -278,6 +300,8 @@ def parse_options():
     add("--score", action="append", choices=SCORES, help="only this one (default: both)")
     add("--direction", action="append", choices=DIRECTIONS,
         help="only this one (default: both); training is forward and backward, with the gradients by the input and all weights")
+    add("--model", action="store_true", help="instead: an epoch of training upstream's IMDB model, and its test pass, against Keras")
+    add("--batches", type=int, default=5, help="of the model in a round (default: %(default)s; an epoch has 391)")
     add("--peer", action="append", choices=PEERS, help="only this one, may be repeated (default: all)")
     add("--no-ours", action="store_true", help="leave libattention out")
     add("--threads", type=int, default=2, help="for every software (default: %(default)s)")
@@ -295,31 +319,43 @@ def parse_options():
 
 
 def start_workers(options):
-    commands = [[os.path.join(options.environments, peer, "bin", "python"), f"peer_{peer}.py"] for peer in options.peer or PEERS]
+    peers = [peer for peer in options.peer or PEERS if not options.model or peer == "keras"]
+    suffix = "_model" if options.model else ""
+    commands = [[os.path.join(options.environments, peer, "bin", "python"), f"peer_{peer}{suffix}.py"] for peer in peers]
     if not options.no_ours:
-        commands.insert(0, [options.ours])
+        commands.insert(0, [options.ours + suffix])
     for command in commands:
         progress(f"starting {command[-1]}")
         yield Worker(command, options.threads)
+
+
+def run_rows(workers, options):
+    if options.model:
+        from model import DIRECTIONS as directions
+        for direction in directions:
+            yield run_model(workers, direction, options)
+        return
+    shapes = {name: WORKLOADS[name] for name in options.workload or ([] if options.shape else WORKLOADS)}
+    shapes.update({"x".join(map(str, shape)): shape for shape in options.shape})
+    for name, shape in shapes.items():
+        for score in options.score or SCORES:
+            for direction in options.direction or DIRECTIONS:
+                yield run_case(workers, name, shape, score, direction, options)
 
 
 def main():
     options = parse_options()
     for file in filter(None, (options.json, options.text)):
         open(file, "a").close()  # a file that can't be written shall not cost a long run
-    shapes = {name: WORKLOADS[name] for name in options.workload or ([] if options.shape else WORKLOADS)}
-    shapes.update({"x".join(map(str, shape)): shape for shape in options.shape})
     workers = list(start_workers(options))
     results = {"machine": machine(), "software": {worker.software: worker.version for worker in workers}, "rows": []}
     earlier = []
     if options.update and options.json and os.path.getsize(options.json):
         with open(options.json) as file:
             earlier = json.load(file)["rows"]
-    for name, shape in shapes.items():
-        for score in options.score or SCORES:
-            for direction in options.direction or DIRECTIONS:
-                results["rows"].append(run_case(workers, name, shape, score, direction, options))
-                print(*detail_lines(results["rows"][-1]), "", sep="\n", flush=True)
+    for row in run_rows(workers, options):
+        results["rows"].append(row)
+        print(*detail_lines(row), "", sep="\n", flush=True)
     for worker in workers:
         worker.close()
     failed = any("failure" in c for row in results["rows"] for c in row["contestants"])

@@ -1,25 +1,13 @@
 /* libattention as one of the workers of compare.py; protocol.py describes the requests.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "attention/attention.h"
+#include "worker.h"
 
-#include <errno.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum {
-    H,
-    LUONG_W,
-    BAHDANAU_V,
-    BAHDANAU_W1,
-    BAHDANAU_W2,
-    W_C,
-    GRAD_OUTPUT,
-    TENSORS
-}; /* gradients are written in this order */
+/* Gradients are written in this order. */
+enum { H, LUONG_W, BAHDANAU_V, BAHDANAU_W1, BAHDANAU_W2, W_C, GRAD_OUTPUT, TENSORS };
 enum { RAW, PREPARED, VARIANTS };
 
 typedef struct tensor {
@@ -39,26 +27,7 @@ typedef struct loaded_case {
     attn_layer_backward_args backward;
 } loaded_case;
 
-static void print_string(const char *text) {
-    putchar('"');
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\') putchar('\\');
-        putchar((unsigned char)*text < ' ' ? ' ' : *text);
-    }
-    putchar('"');
-}
-
-static void answer_error(const char *message) {
-    printf("{\"error\": ");
-    print_string(message);
-    puts("}");
-}
-
-/* Answers the library's message when the status is an error. */
-static bool succeeded(attn_status status) {
-    if (status != ATTN_OK) answer_error(attn_last_error_message());
-    return status == ATTN_OK;
-}
+static loaded_case current;
 
 static void *allocate(size_t size) {
     size_t rounded = (size + ATTN_WORKSPACE_ALIGNMENT) / ATTN_WORKSPACE_ALIGNMENT * ATTN_WORKSPACE_ALIGNMENT;
@@ -166,43 +135,41 @@ static attn_status make_plans(loaded_case *c, attn_context *context, attn_layer_
     return training && status == ATTN_OK ? attn_layer_backward_plan(context, desc, &c->backward_plan) : status;
 }
 
-static attn_status run(const loaded_case *c, int variant) {
-    const attn_status status = attn_layer_forward(c->plan, &c->args[variant]);
-    return c->backward_plan && status == ATTN_OK ? attn_layer_backward(c->backward_plan, &c->backward) : status;
+static bool run(int variant) {
+    const loaded_case *c = &current;
+    return worker_succeeded(attn_layer_forward(c->plan, &c->args[variant])) &&
+           (!c->backward_plan || worker_succeeded(attn_layer_backward(c->backward_plan, &c->backward)));
 }
 
-static void load(loaded_case *c, attn_context *context, const char *words) {
-    char score[16], direction[32], directory[4000];
-    long long b, t, d, u;
-    if (sscanf(words, "%15s %31s %lld %lld %lld %lld %3999s", score, direction, &b, &t, &d, &u, directory) != 7 ||
-        (strcmp(direction, "forward") != 0 && strcmp(direction, "training") != 0)) {
-        answer_error("not a case");
-        return;
-    }
+static void answer_variants(const loaded_case *c) {
+    char names[VARIANTS][256];
+    const char *const both[] = {names[RAW], names[PREPARED]}, *implementation = attn_plan_implementation(c->plan);
+    snprintf(names[RAW], sizeof names[RAW], "%s%s%s", implementation, c->backward_plan ? " + " : "",
+             c->backward_plan ? attn_plan_implementation(c->backward_plan) : "");
+    snprintf(names[PREPARED], sizeof names[PREPARED], "%s, prepared", implementation);
+    worker_variants(both, c->prepared ? 2 : 1);
+}
+
+static void load(attn_context *context, const worker_case *wanted) {
+    loaded_case *const c = &current;
     attn_layer_desc desc = ATTN_LAYER_DESC_INIT;
-    desc.score = strcmp(score, "luong") == 0 ? ATTN_SCORE_LUONG : ATTN_SCORE_BAHDANAU;
-    desc.batch = b;
-    desc.timesteps = t;
-    desc.features = d;
-    desc.units = u;
+    desc.score = strcmp(wanted->score, "luong") == 0 ? ATTN_SCORE_LUONG : ATTN_SCORE_BAHDANAU;
+    desc.batch = wanted->batch;
+    desc.timesteps = wanted->timesteps;
+    desc.features = wanted->features;
+    desc.units = wanted->units;
 
     unload(c);
-    if (!succeeded(make_plans(c, context, &desc, strcmp(direction, "training") == 0))) return;
-    c->output_count = (size_t)b * (size_t)u;
+    if (!worker_succeeded(make_plans(c, context, &desc, strcmp(wanted->direction, "training") == 0))) return;
+    c->output_count = (size_t)wanted->batch * (size_t)wanted->units;
     c->output = allocate(c->output_count * sizeof *c->output);
-    if (!read_tensors(c, &desc, score, directory)) {
-        answer_error("the inputs can't be read");
+    if (!read_tensors(c, &desc, wanted->score, wanted->directory)) {
+        worker_error("the inputs can't be read");
         return;
     }
-    if (!succeeded(make_variants(c))) return;
+    if (!worker_succeeded(make_variants(c))) return;
     if (c->backward_plan) make_backward(c);
-
-    const char *implementation = attn_plan_implementation(c->plan);
-    printf("{\"variants\": [\"%s", implementation);
-    if (c->backward_plan) printf(" + %s", attn_plan_implementation(c->backward_plan));
-    putchar('"');
-    if (c->prepared) printf(", \"%s, prepared\"", implementation);
-    puts("]}");
+    answer_variants(c);
 }
 
 /* What is not written shall be seen: 2 is no tanh, and NaN no gradient. */
@@ -212,7 +179,10 @@ static void poison(const loaded_case *c) {
         if (c->gradients[i]) memset(c->gradients[i], 0xff, c->tensors[i].count * sizeof(float));
 }
 
-static bool write_results(const loaded_case *c, FILE *file) {
+static bool write_results(int variant, FILE *file) {
+    const loaded_case *c = &current;
+    poison(c);
+    if (!run(variant)) return false;
     bool complete = fwrite(c->output, sizeof *c->output, c->output_count, file) == c->output_count;
     for (int i = 0; i < GRAD_OUTPUT; i++)
         if (c->gradients[i] && fwrite(c->gradients[i], sizeof(float), c->tensors[i].count, file) != c->tensors[i].count)
@@ -220,77 +190,9 @@ static bool write_results(const loaded_case *c, FILE *file) {
     return complete;
 }
 
-static void write_output(const loaded_case *c, const char *words) {
-    char path[4096];
-    int variant;
-    if (sscanf(words, "%d %4095s", &variant, path) != 2 || variant < 0 || variant >= VARIANTS) {
-        answer_error("output: not a variant and a file");
-        return;
-    }
-    poison(c);
-    if (!succeeded(run(c, variant))) return;
-    FILE *file = fopen(path, "wb");
-    bool complete = file && write_results(c, file);
-    if (file && fclose(file) != 0) complete = false;
-    if (complete)
-        puts("{}");
-    else
-        answer_error(strerror(errno));
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void time_calls(const loaded_case *c, const char *words) {
-    int variant;
-    double warm;
-    long count;
-    if (sscanf(words, "%d %lf %ld", &variant, &warm, &count) != 3 || variant < 0 || variant >= VARIANTS) {
-        answer_error("time: not a variant, seconds and a count");
-        return;
-    }
-    double end = now() + warm;
-    attn_status status = ATTN_OK;
-    do status = run(c, variant);
-    while (status == ATTN_OK && now() < end);
-    double start = now();
-    for (long i = 0; i < count && status == ATTN_OK; i++) status = run(c, variant);
-    double seconds = now() - start;
-    if (succeeded(status)) printf("{\"seconds\": %.9g}\n", seconds);
-}
+static void end(void) { unload(&current); }
 
 int main(int argc, char **argv) {
-    attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
-    options.threads = argc > 1 ? atoi(argv[1]) : 0;
-    attn_context *context;
-    if (attn_context_create(&options, &context) != ATTN_OK) {
-        fprintf(stderr, "%s\n", attn_last_error_message());
-        return EXIT_FAILURE;
-    }
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    char version[512];
-    snprintf(version, sizeof version, "%s, %s, %d threads, %s", attn_version(), attn_context_isa(context),
-             attn_context_threads(context), attn_context_blas(context));
-    printf("{\"software\": \"libattention\", \"version\": ");
-    print_string(version);
-    puts(", \"directions\": [\"forward\", \"training\"]}");
-
-    static char line[8192];
-    loaded_case current = {0};
-    while (fgets(line, sizeof line, stdin)) {
-        if (strncmp(line, "case ", 5) == 0)
-            load(&current, context, line + 5);
-        else if (strncmp(line, "output ", 7) == 0)
-            write_output(&current, line + 7);
-        else if (strncmp(line, "time ", 5) == 0)
-            time_calls(&current, line + 5);
-        else
-            answer_error("no such request");
-    }
-    unload(&current);
-    attn_context_destroy(context);
-    return EXIT_SUCCESS;
+    const worker w = {"[\"forward\", \"training\"]", VARIANTS, load, run, write_results, end};
+    return worker_serve(&w, argc > 1 ? atoi(argv[1]) : 0);
 }

@@ -10,7 +10,8 @@ A worker first says {"software": ..., "version": ..., "directions": [...]}. Then
 A request that fails answers {"error": message}. The end of the input ends the worker.
 
 Directions: "forward" gives the layer's output; "training" a forward pass that keeps what the backward pass needs, and that: the output, then
-the gradients by h and by each weight, from grad_output, that by the output. Results are written one after another.
+the gradients by h and by each weight, from grad_output, that by the output. Results are written one after another. Of the whole model
+(model.py) "epoch" is a training step, "test" a batch's prediction; their results are all reviews' probabilities.
 """
 import contextlib
 import itertools
@@ -68,21 +69,22 @@ def run_timed(call, warm_seconds, count):
 
 
 class Worker:
-    def __init__(self, compile_variants, mode):
-        self.compile_variants, self.mode = compile_variants, mode
+    def __init__(self, compile_variants, mode, read):
+        self.compile_variants, self.mode, self.read = compile_variants, mode, read
         self.calls = []
 
     def case(self, score, direction, *rest):
         self.current = Case(score, direction, *map(int, rest[:4]))
         self.calls.clear()  # the last case's memory goes before this one's comes
         with self.mode(self.current):
-            variants = self.compile_variants(self.current, read_tensors(self.current, rest[4]))
+            variants = self.compile_variants(self.current, self.read(self.current, rest[4]))
         self.calls = list(variants.values())
         return {"variants": list(variants)}
 
     def output(self, index, file):
         with self.mode(self.current):
-            results = self.calls[int(index)]()
+            call = self.calls[int(index)]
+            results = getattr(call, "results", call)()
         with open(file, "wb") as out:
             for result in results if self.current.direction == "training" else [results]:
                 np.asarray(result, np.float32).tofile(out)
@@ -93,12 +95,13 @@ class Worker:
             return {"seconds": run_timed(self.calls[int(index)], float(warm_seconds), int(count))}
 
 
-def serve(software, version, compile_variants, directions=("forward", "training"), mode=lambda case: contextlib.nullcontext()):
+def serve(software, version, compile_variants, directions=("forward", "training"), mode=lambda case: contextlib.nullcontext(),
+          read=read_tensors):
     """Answers requests until they end. compile_variants(case, tensors) returns {variant name: function of no argument}, which
-    are called as the software's users would call them, inside mode(case), and return the results."""
+    are called as the software's users would call them, inside mode(case), and return the results, unless they have a method that does."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not mix with the answers
-    worker = Worker(compile_variants, mode)
+    worker = Worker(compile_variants, mode, read)
     requests = {"case": worker.case, "output": worker.output, "time": worker.time}
 
     def answer(message):
