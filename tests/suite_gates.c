@@ -12,6 +12,7 @@
 #define EXP expf
 #define TANH tanhf
 #define LOG logf
+#include "tests/reference_backward.h"
 #include "tests/reference_layer.h"
 #undef REAL
 #undef LAYER
@@ -25,6 +26,7 @@
 #define EXP exp
 #define TANH(x) (tanh(x) * (1 + 1e-3))
 #define LOG log
+#include "tests/reference_backward.h"
 #include "tests/reference_layer.h"
 #undef LAYER
 #undef EXP
@@ -127,20 +129,27 @@ static double *rounded(const double *from, size_t count, int mantissa_bits) {
     return to;
 }
 
-static double judge_rounded(const char *name, int mantissa_bits) {
-    judged j = prepare(name);
-    const reference_input *in = &j.input;
+enum { COPIES = 5 };
+
+static reference_input rounded_input(const reference_input *in, int mantissa_bits, double *copies[COPIES]) {
     const size_t D = in->features, Dq = in->query_features, A = in->score_width;
-    double *const copies[] = {
-        rounded(in->h, in->batch * in->timesteps * D, mantissa_bits), rounded(in->luong_w, D * Dq, mantissa_bits),
-        rounded(in->bahdanau_w1, Dq * A, mantissa_bits), rounded(in->bahdanau_w2, D * A, mantissa_bits),
-        rounded(in->w_c, (D + Dq) * in->units, mantissa_bits)};
+    copies[0] = rounded(in->h, in->batch * in->timesteps * D, mantissa_bits);
+    copies[1] = rounded(in->luong_w, D * Dq, mantissa_bits);
+    copies[2] = rounded(in->bahdanau_w1, Dq * A, mantissa_bits);
+    copies[3] = rounded(in->bahdanau_w2, D * A, mantissa_bits);
+    copies[4] = rounded(in->w_c, (D + Dq) * in->units, mantissa_bits);
     reference_input coarse = *in;
     coarse.h = copies[0], coarse.luong_w = copies[1], coarse.bahdanau_w1 = copies[2], coarse.bahdanau_w2 = copies[3],
     coarse.w_c = copies[4];
-    double worst[4];
+    return coarse;
+}
+
+static double judge_rounded(const char *name, int mantissa_bits) {
+    judged j = prepare(name);
+    double worst[4], *copies[COPIES];
+    const reference_input coarse = rounded_input(&j.input, mantissa_bits, copies);
     judge(&j, reference_layer_float64, &coarse, worst);
-    for (size_t i = 0; i < sizeof copies / sizeof *copies; i++) free(copies[i]);
+    for (size_t i = 0; i < COPIES; i++) free(copies[i]);
     release(&j);
     return largest(worst);
 }
@@ -211,4 +220,133 @@ Test(gates, nan_and_infinity_must_match) {
               isinf(gates_error(1, INFINITY, 1)));
     cr_assert(gates_error(1, 1, 0) == 0 && isinf(gates_error(1, 2, 0)) && isinf(gates_error(1, 2, NAN)) &&
               gates_error(1, 1.5L, 1) == 0.5);
+}
+
+/* ---- Gradients ------------------------------------------------------------------------------------------------------------ */
+
+enum { GRADIENTS = 7 };
+typedef void (*backward)(const reference_input *, const reference_result *, const reference_incoming *, bool,
+                         const reference_gradients *);
+
+/* The layer's two passes in one arithmetic, on inputs that were rounded or not. */
+typedef struct arithmetic {
+    layer forward;
+    backward backward;
+    int mantissa_bits; /* of the inputs; 0: all */
+} arithmetic;
+
+static const arithmetic in_float32 = {single_layer, single_backward, 0},
+                        in_tf32 = {reference_layer_float64, reference_backward_float64, 10},
+                        in_bfloat16 = {reference_layer_float64, reference_backward_float64, 7},
+                        with_coarse_tanh = {coarse_tanh_layer, coarse_tanh_backward, 0},
+                        with_coarse_exp = {coarse_exp_layer, reference_backward_float64, 0};
+
+/* The largest error over gate of each gradient, from that of the output. */
+static void judge_gradients(const char *name, const arithmetic *how, double worst[GRADIENTS]) {
+    judged j = prepare(name);
+    double *from = malloc(j.counts[0] * sizeof *from), *copies[COPIES] = {0};
+    for (size_t i = 0; i < j.counts[0]; i++) from[i] = (double)(float)sin((double)(7 * i + 1));
+    kit_problem_set_incoming(j.problem, KIT_OUTPUT, from);
+    const reference_input in = how->mantissa_bits ? rounded_input(&j.input, how->mantissa_bits, copies) : j.input;
+    double *given = rounded(from, j.counts[0], how->mantissa_bits ? how->mantissa_bits : 52);
+    const reference_result forward = {j.results.output, j.results.context, j.results.attention_weights, j.results.lse};
+    how->forward(&in, &forward);
+    long double *got[GRADIENTS], *want[GRADIENTS];
+    size_t counts[GRADIENTS];
+    for (int g = 0; g < GRADIENTS; g++) {
+        want[g] = kit_problem_expected_gradient(j.problem, KIT_OUTPUT, 1u << g, &counts[g]);
+        got[g] = calloc(counts[g] + 1, sizeof *got[g]);
+    }
+    how->backward(&in, &forward, &(reference_incoming){.output = given}, false,
+                  &(reference_gradients){got[0], got[1], got[2], got[3], got[4], got[5], got[6]});
+    for (int g = 0; g < GRADIENTS; g++) {
+        const double *gate = kit_problem_gradient_gates(j.problem, 1u << g);
+        worst[g] = 0;
+        for (size_t i = 0; i < counts[g]; i++) {
+            const double error = gates_error(got[g][i], want[g][i], gate[i]);
+            worst[g] = error > worst[g] ? error : worst[g];
+        }
+        free(got[g]);
+    }
+    for (size_t i = 0; i < COPIES; i++) free(copies[i]);
+    free(given);
+    free(from);
+    release(&j);
+}
+
+/* What each rounding of the inputs must fail. A gradient's gate takes every term at its absolute value, and differences as sums, while
+ * errors partly cancel over rows, items and features, and bfloat16's are eight times TF32's. So TF32 passes where many terms are summed: in h
+ * from D = 48 on (luong) or 17 (bahdanau), in luong_w from T = 500, in the additive score's weights everywhere but on few_terms, the case
+ * that was made for them. The output's own gradient, w_c's, has no such sums before it. */
+enum {
+    BY_H = KIT_GRAD_H,
+    BY_QUERY = KIT_GRAD_QUERY,
+    BY_K = KIT_GRAD_LUONG_W,
+    BY_W1 = KIT_GRAD_W1,
+    BY_W2 = KIT_GRAD_W2,
+    BY_V = KIT_GRAD_V,
+    BY_W_C = KIT_GRAD_W_C
+};
+static const struct bite {
+    const char *name;
+    unsigned tf32, bfloat16;
+} bites[] = {
+    {"luong_odd_f32", BY_H | BY_K | BY_W_C, BY_H | BY_K | BY_W_C},
+    {"luong_few_terms_f32", BY_H | BY_K | BY_W_C, BY_H | BY_K | BY_W_C},
+    {"luong_d8_f32", BY_H | BY_K | BY_W_C, BY_H | BY_K | BY_W_C},
+    {"luong_d17_f32", BY_H | BY_K | BY_W_C, BY_H | BY_K | BY_W_C},
+    {"luong_d64_f32", BY_W_C, BY_W_C},
+    {"luong_t500_f32", BY_H | BY_W_C, BY_H | BY_K | BY_W_C},
+    {"luong_imdb_one_f32", BY_W_C, BY_W_C},
+    {"luong_queries_mask_f32", BY_H | BY_QUERY | BY_K | BY_W_C, BY_H | BY_QUERY | BY_K | BY_W_C},
+    {"bahdanau_few_terms_f32", BY_H | BY_W1 | BY_W2 | BY_V | BY_W_C, BY_H | BY_W1 | BY_W2 | BY_V | BY_W_C},
+    {"bahdanau_odd_f32", BY_H | BY_V | BY_W_C, BY_H | BY_W1 | BY_W2 | BY_V | BY_W_C},
+    {"bahdanau_d17_f32", BY_W_C, BY_H | BY_W_C},
+    {"bahdanau_t500_f32", BY_W_C, BY_H | BY_W_C},
+    {"bahdanau_query_f32", BY_H | BY_W_C, BY_H | BY_QUERY | BY_W1 | BY_W2 | BY_V | BY_W_C},
+    {"bahdanau_imdb_one_f32", 0, BY_W_C},
+    {"dot_d8_f32", BY_H | BY_W_C, BY_H | BY_W_C},
+    {"dot_t500_f32", BY_H | BY_W_C, BY_H | BY_W_C},
+    {"dot_d64_f32", BY_H | BY_W_C, BY_H | BY_W_C},
+    {"dot_query_f32", BY_H | BY_QUERY | BY_W_C, BY_H | BY_QUERY | BY_W_C},
+};
+enum { BITES = sizeof bites / sizeof *bites };
+
+static void expect_bite(const char *name, const arithmetic *how, unsigned wanted) {
+    double worst[GRADIENTS];
+    judge_gradients(name, how, worst);
+    for (int g = 0; g < GRADIENTS; g++)
+        cr_assert(!(wanted & 1u << g) || worst[g] > 1, "%s: gradient %d: %g", name, g, worst[g]);
+}
+
+Test(gates, tf32_fails_gradients) {
+    for (size_t i = 0; i < BITES; i++) expect_bite(bites[i].name, &in_tf32, bites[i].tf32);
+}
+
+Test(gates, bfloat16_fails_gradients) {
+    for (size_t i = 0; i < BITES; i++) expect_bite(bites[i].name, &in_bfloat16, bites[i].bfloat16);
+}
+
+/* tanh in both passes. */
+Test(gates, coarse_tanh_fails_gradients) {
+    for (size_t i = 0; i < NARROW; i++) expect_bite(narrow[i], &with_coarse_tanh, BY_W_C);
+    expect_bite("bahdanau_few_terms_f32", &with_coarse_tanh, BY_H | BY_V | BY_W_C);
+    expect_bite("bahdanau_odd_f32", &with_coarse_tanh, BY_H | BY_W1 | BY_W2 | BY_V | BY_W_C);
+}
+
+/* Weights of a coarse exp, and the exact gradients of these. */
+Test(gates, coarse_exp_fails_gradients) {
+    for (size_t i = 0; i < NARROW; i++)
+        if (strncmp(narrow[i], "bahdanau", 8)) expect_bite(narrow[i], &with_coarse_exp, BY_W_C);
+    expect_bite("bahdanau_d8_f32", &with_coarse_exp, BY_H | BY_W_C);
+}
+
+Test(gates, float32_gradients_pass) {
+    for (size_t i = 0; i < BITES + ALL; i++) {
+        const char *name = i < BITES ? bites[i].name : all[i - BITES];
+        double worst[GRADIENTS], most = 0;
+        judge_gradients(name, &in_float32, worst);
+        for (int g = 0; g < GRADIENTS; g++) most = worst[g] > most ? worst[g] : most;
+        cr_assert(most < 1 && most > 1e-4, "%s: %g", name, most);
+    }
 }
