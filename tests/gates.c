@@ -121,7 +121,7 @@ static void gate_row(const reference_input *in, const reference_result *result, 
         }
         out->context[row * D + d] = u * c * m[d] + eta * largest;
     }
-    out->lse[row] = u * (2 * sizes.a + 2 * sizes.s + 8);
+    out->lse[row] = u * (2 * sizes.a + 2 * sizes.s + 2 * log(fmax(sizes.attended, 1)) + 8);
     for (size_t k = 0; k < U; k++) {
         double g = 0;
         for (size_t d = 0; d < D; d++) g += m[d] * fabs(in->w_c[d * U + k]);

@@ -15,7 +15,7 @@
  * and the gates
  *     attention weights   2u C p + eta
  *     context             u C M_d + eta max|H[s][d]|
- *     lse                 u (2A + 2S + 8)
+ *     lse                 u (2A + 2S + 2 log T + 8): of T equal scores it is log T, and has its last place there
  *     output a            2u (C + 4 sqrt(D + Dq)) (1 - a^2) (M |w_c| + |x| |w_c|) + 2u |a|
  *
  * A gradient's gate is 2u (C_max + 4 sqrt(n)) G + eta, with G the gradient's definition evaluated with absolute values in

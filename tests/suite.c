@@ -17,6 +17,19 @@ bits run_bits(kit_problem *problem, const attn_plan *plan) {
     return all;
 }
 
+bits gradient_bits(const kit_problem *problem) {
+    bits all = {NULL, 0};
+    for (unsigned which = KIT_GRAD_H; which <= KIT_GRAD_W_C; which <<= 1) {
+        size_t size;
+        void *gradient = kit_problem_gradient(problem, which, &size);
+        all.data = realloc(all.data, all.size + size + 1);
+        if (size) memcpy(all.data + all.size, gradient, size);
+        all.size += size;
+        free(gradient);
+    }
+    return all;
+}
+
 bool bits_equal(const bits *a, const bits *b) {
     return a->size && a->size == b->size && !memcmp(a->data, b->data, a->size);
 }

@@ -24,6 +24,7 @@ typedef struct bits {
 
 /* Runs and takes the outputs; a status that is not success fails the test. */
 bits run_bits(kit_problem *problem, const attn_plan *plan);
+bits gradient_bits(const kit_problem *problem); /* all gradients of the last backward run */
 bool bits_equal(const bits *a, const bits *b); /* and not empty */
 void bits_free(bits *all);
 

@@ -31,20 +31,6 @@ static void back(kit_problem *problem, const char *backward, int threads, unsign
     attn_plan_destroy(plan);
 }
 
-/* Of all gradients, one after the other. */
-static bits gradient_bits(const kit_problem *problem) {
-    bits all = {NULL, 0};
-    for (unsigned which = KIT_GRAD_H; which <= KIT_GRAD_W_C; which <<= 1) {
-        size_t size;
-        void *gradient = kit_problem_gradient(problem, which, &size);
-        all.data = realloc(all.data, all.size + size + 1);
-        if (size) memcpy(all.data + all.size, gradient, size);
-        all.size += size;
-        free(gradient);
-    }
-    return all;
-}
-
 /* ---- Differences ---------------------------------------------------------------------------------- */
 
 /* A loss of all four results, by weights that are finite everywhere. */

@@ -75,40 +75,150 @@ static const char *const cases[] = {"luong_imdb_one_f32", "bahdanau_range_d100_f
                                     "luong_b65_f64",      "bahdanau_queries_all_f64", "luong_range_d100_f32"};
 enum { CASES = sizeof cases / sizeof *cases };
 
+/* Of either pass; the other pass's arguments are not read. */
+typedef attn_status (*pass)(const attn_plan *, const attn_layer_forward_args *, const attn_layer_backward_args *);
+
+static attn_status pass_forward(const attn_plan *plan, const attn_layer_forward_args *forward,
+                                const attn_layer_backward_args *back) {
+    (void)back;
+    return attn_layer_forward(plan, forward);
+}
+
+static attn_status pass_backward(const attn_plan *plan, const attn_layer_forward_args *forward,
+                                 const attn_layer_backward_args *back) {
+    (void)forward;
+    return attn_layer_backward(plan, back);
+}
+
 /* No memory, no thread, in the first run of a plan as in the later ones. */
+static void expect_nothing_taken(const kit_case *spec, const attn_plan *plan, pass run,
+                                 const attn_layer_forward_args *forward, const attn_layer_backward_args *back) {
+    for (int i = 0; i < 3; i++) {
+        watch(0, 0);
+        const attn_status status = run(plan, forward, back);
+        look_away();
+        cr_assert(status == ATTN_OK, "%s", attn_last_error_message());
+        cr_assert(!taken && !given_back && !threads_made, "%s %s: run %d took %d, gave back %d, made %d threads",
+                  spec->name, attn_plan_implementation(plan), i, taken, given_back, threads_made);
+    }
+}
+
+static void run_forward(const kit_case *spec, const char *name, uint64_t flags) {
+    kit_problem *problem = kit_problem_make(spec, KIT_GUARD_BEHIND);
+    problem->desc.flags = flags;
+    attn_plan *plan = walk_plan(&problem->desc, name, 3);
+    attn_layer_forward_args args = problem->args;
+    args.workspace_size = attn_plan_workspace_size(plan);
+    args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
+    args.kept_size = attn_plan_kept_size(plan);
+    args.kept = args.kept_size ? kit_alloc(args.kept_size, KIT_GUARD_BEHIND) : NULL;
+    expect_nothing_taken(spec, plan, pass_forward, &args, NULL);
+    kit_free(args.workspace);
+    kit_free(args.kept);
+    attn_plan_destroy(plan);
+    kit_problem_free(problem);
+}
+
 Test(memory, running_takes_nothing) {
+    static const uint64_t flags[] = {0, ATTN_LAYER_TRAINING};
+    for (size_t c = 0; c < CASES; c++)
+        for (int training = 0; training < 2; training++) {
+            const kit_case *spec = find_case(cases[c]);
+            const char *names[WALK_IMPLEMENTATIONS];
+            const size_t count = walk_usable_flags(spec, flags[training], names);
+            cr_assert(count > 0);
+            for (size_t n = 0; n < count; n++) run_forward(spec, names[n], flags[training]);
+        }
+}
+
+static void train(kit_problem *problem, const attn_plan *plan) {
+    cr_assert(kit_problem_run(problem, plan, KIT_OUTPUT) == ATTN_OK, "%s", attn_last_error_message());
+}
+
+static void run_backward(const kit_case *spec, const char *name, uint64_t accumulate) {
+    kit_problem *problem = kit_problem_make(spec, KIT_GUARD_BEHIND);
+    attn_layer_desc desc = problem->desc;
+    desc.flags = ATTN_LAYER_TRAINING;
+    attn_plan *forward = walk_plan(&desc, NULL, 3), *plan = walk_plan(&problem->desc, name, 3);
+    train(problem, forward);
+    cr_assert(kit_problem_back(problem, plan, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, accumulate) == ATTN_OK, "%s",
+              attn_last_error_message());
+    attn_plan_destroy(plan);
+    plan = walk_plan(&problem->desc, name, 3);
+    attn_layer_backward_args args = kit_problem_back_args(problem, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS);
+    args.accumulate = accumulate;
+    args.workspace_size = attn_plan_workspace_size(plan);
+    args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
+    expect_nothing_taken(spec, plan, pass_backward, NULL, &args);
+    kit_free(args.workspace);
+    attn_plan_destroy(plan);
+    attn_plan_destroy(forward);
+    kit_problem_free(problem);
+}
+
+Test(memory, running_backward_takes_nothing) {
     for (size_t c = 0; c < CASES; c++) {
         const kit_case *spec = find_case(cases[c]);
         const char *names[WALK_IMPLEMENTATIONS];
-        const size_t count = walk_usable(spec, names);
-        for (size_t n = 0; n < count; n++) {
-            kit_problem *problem = kit_problem_make(spec, KIT_GUARD_BEHIND);
-            attn_plan *plan = walk_plan(&problem->desc, names[n], 3);
-            attn_layer_forward_args args = problem->args;
-            args.workspace_size = attn_plan_workspace_size(plan);
-            args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
-            for (int i = 0; i < 3; i++) {
-                watch(0, 0);
-                const attn_status status = attn_layer_forward(plan, &args);
-                look_away();
-                cr_assert(status == ATTN_OK, "%s", attn_last_error_message());
-                cr_assert(!taken && !given_back && !threads_made,
-                          "%s %s: run %d took %d, gave back %d, made %d threads", cases[c], names[n], i, taken,
-                          given_back, threads_made);
+        const size_t count = walk_usable_backward(spec, names);
+        cr_assert(count > 0);
+        for (size_t n = 0; n < count; n++) run_backward(spec, names[n], n % 2 ? 7 : 0);
+    }
+}
+
+/* ---- Guard pages ------------------------------------------------------------------------------------------------------ */
+
+/* Every buffer of both passes, kept and workspaces too, between unreadable pages: first the end, then the beginning of each lies at one. */
+Test(memory, every_buffer_between_guards) {
+    for (size_t c = 0; c < CASES; c++)
+        for (int guard = KIT_GUARD_BEHIND; guard <= KIT_GUARD_FRONT; guard++) {
+            kit_problem *problem = kit_problem_make(find_case(cases[c]), (kit_guard)guard);
+            attn_layer_desc desc = problem->desc;
+            desc.flags = ATTN_LAYER_TRAINING;
+            const char *forwards[WALK_IMPLEMENTATIONS], *names[WALK_IMPLEMENTATIONS];
+            const size_t count = walk_usable_backward(&problem->spec, names),
+                         forward_count = walk_usable_flags(&problem->spec, desc.flags, forwards);
+            for (size_t f = 0; f < forward_count; f++) {
+                attn_plan *forward = walk_plan(&desc, forwards[f], 3);
+                train(problem, forward);
+                for (size_t n = 0; n < count; n++) {
+                    attn_plan *plan = walk_plan(&problem->desc, names[n], 3);
+                    const attn_status status = kit_problem_back(problem, plan, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, 0);
+                    cr_assert(status == ATTN_OK, "%s", attn_last_error_message());
+                    const kit_verdict verdict = kit_problem_check_back(problem);
+                    cr_assert(verdict.error <= 1, "%s: %s after %s: %g: %s", cases[c], names[n], forwards[f],
+                              verdict.error, verdict.where);
+                    attn_plan_destroy(plan);
+                }
+                attn_plan_destroy(forward);
             }
-            kit_free(args.workspace);
-            attn_plan_destroy(plan);
             kit_problem_free(problem);
         }
-    }
 }
 
 /* ---- Memory runs out ------------------------------------------------------------------------------------------------ */
 
 typedef struct made {
     attn_context *context;
-    attn_plan *plan;
+    attn_plan *plan, *training, *backward;
 } made;
+
+static void unmake(made *m) {
+    attn_plan_destroy(m->plan);
+    attn_plan_destroy(m->training);
+    attn_plan_destroy(m->backward);
+    attn_context_destroy(m->context);
+}
+
+/* Forward, training and backward right. */
+static void expect_all_healthy(kit_problem *problem, const made *m, const char *what) {
+    expect_healthy(problem, m->plan, what);
+    train(problem, m->training);
+    const attn_status status = kit_problem_back(problem, m->backward, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, 0);
+    cr_assert(status == ATTN_OK, "%s: %s", what, attn_last_error_message());
+    const kit_verdict verdict = kit_problem_check_back(problem);
+    cr_assert(verdict.error <= 1, "%s: %s: %g: %s", what, problem->spec.name, verdict.error, verdict.where);
+}
 
 /* The first status that is not success; what was made before it is given back. */
 static attn_status make(const attn_context_options *options, const attn_layer_desc *desc, made *m) {
@@ -116,15 +226,20 @@ static attn_status make(const attn_context_options *options, const attn_layer_de
     attn_status status = attn_context_create(options, &m->context);
     cr_assert(!status == (m->context != NULL), "a context beside an error, or none beside success");
     if (status) return status;
+    attn_layer_desc with_training = *desc;
+    with_training.flags = ATTN_LAYER_TRAINING;
     status = attn_layer_forward_plan(m->context, desc, &m->plan);
     cr_assert(!status == (m->plan != NULL), "a plan beside an error, or none beside success");
-    if (status) attn_context_destroy(m->context);
+    if (!status) {
+        status = attn_layer_forward_plan(m->context, &with_training, &m->training);
+        cr_assert(!status == (m->training != NULL), "a plan beside an error, or none beside success");
+    }
+    if (!status) {
+        status = attn_layer_backward_plan(m->context, desc, &m->backward);
+        cr_assert(!status == (m->backward != NULL), "a plan beside an error, or none beside success");
+    }
+    if (status) unmake(m);
     return status;
-}
-
-static void unmake(made *m) {
-    attn_plan_destroy(m->plan);
-    attn_context_destroy(m->context);
 }
 
 Test(memory, malloc_fails_at_every_call) {
@@ -148,10 +263,10 @@ Test(memory, malloc_fails_at_every_call) {
                   "failure %d: %s", i, attn_last_error_message());
         status = make(&options, &problem->desc, &m);
         cr_assert(status == ATTN_OK, "a retry after failure %d: %s", i, attn_last_error_message());
-        expect_healthy(problem, m.plan, "after a failure");
+        expect_all_healthy(problem, &m, "after a failure");
         unmake(&m);
     }
-    cr_assert(failures >= 3, "only %d allocations", failures);
+    cr_assert(failures >= 5, "only %d allocations", failures);
     kit_problem_free(problem);
 }
 
@@ -198,14 +313,14 @@ Test(memory, allocator_fails_at_every_call) {
         cr_assert(status == (failed ? ATTN_ERROR_OUT_OF_MEMORY : ATTN_OK), "failure %d: %s", i,
                   attn_last_error_message());
         if (!failed) {
-            expect_healthy(problem, m.plan, "the caller's allocator");
+            expect_all_healthy(problem, &m, "the caller's allocator");
             unmake(&m);
         }
         cr_assert(a.open == 0 && !a.stranger, "failure %d: %d blocks left", i, a.open);
         if (!failed) break;
         failures++;
     }
-    cr_assert(failures >= 3, "only %d allocations", failures);
+    cr_assert(failures >= 5, "only %d allocations", failures);
     kit_problem_free(problem);
 }
 
@@ -229,10 +344,17 @@ Test(memory, allocator_serves_everything) {
 
 /* ---- No threads to be had --------------------------------------------------------------------------------------------------- */
 
+static bits back_bits(kit_problem *problem, const made *m) {
+    train(problem, m->training);
+    cr_assert(kit_problem_back(problem, m->backward, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, 0) == ATTN_OK, "%s",
+              attn_last_error_message());
+    return gradient_bits(problem);
+}
+
 Test(memory, threads_fail_at_every_call) {
     for (size_t c = 0; c < CASES; c++) {
         kit_problem *problem = kit_problem_make(find_case(cases[c]), KIT_GUARD_BEHIND);
-        bits expected = {0};
+        bits expected[2] = {{0}};
         for (int i = 0; i <= 4; i++) { /* 0: none fails */
             attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
             options.threads = 4;
@@ -244,15 +366,18 @@ Test(memory, threads_fail_at_every_call) {
             cr_assert(threads_made == (i == 0 || i == 4 ? 3 : i), "thread %d: %d were tried", i, threads_made);
             cr_assert(attn_context_threads(m.context) == 4, "the context tells %d threads",
                       attn_context_threads(m.context));
-            bits got = run_bits(problem, m.plan);
-            if (i == 0)
-                expected = got;
-            else
-                cr_assert(bits_equal(&expected, &got), "%s: other bits without thread %d", cases[c], i);
-            if (i) bits_free(&got);
+            bits got[2] = {run_bits(problem, m.plan), back_bits(problem, &m)};
+            for (int k = 0; k < 2; k++) {
+                if (i == 0)
+                    expected[k] = got[k];
+                else
+                    cr_assert(bits_equal(&expected[k], &got[k]), "%s: %s: other bits without thread %d", cases[c],
+                              k ? "backward" : "forward", i);
+                if (i) bits_free(&got[k]);
+            }
             unmake(&m);
         }
-        bits_free(&expected);
+        for (int k = 0; k < 2; k++) bits_free(&expected[k]);
         kit_problem_free(problem);
     }
 }

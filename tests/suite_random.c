@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Overlap against its definition, byte by byte: random calls inside one arena, where everything may lie across everything, and
- * the region arithmetic by itself. A call is refused as overlapping exactly when a byte that it writes is another's too; a
- * refused call writes nothing, and an accepted one writes nothing but its own. */
+/* Random problems: both passes against the reference; and overlap against its definition, byte by byte: random calls inside one arena,
+ * where everything may lie across everything, and the region arithmetic by itself. A call is refused as overlapping exactly when a byte
+ * that it writes is another's too; a refused call writes nothing, and an accepted one writes nothing but its own. */
 #include "lib/region.h"
 #include "tests/suite.h"
 
@@ -56,9 +56,15 @@ static void *place(arena *a, size_t outer, size_t inner, size_t row, size_t elem
     return a->bytes + at;
 }
 
-static void *place_dense(arena *a, size_t count, size_t element) {
+static void *place_dense(arena *a, size_t count, size_t element, int how) {
     const size_t at = any(a, REACH / element) * element;
-    use_bytes(a, at, count * element, READ);
+    use_bytes(a, at, count * element, how);
+    return a->bytes + at;
+}
+
+static void *place_aligned(arena *a, size_t size, int how) {
+    const size_t at = any(a, 2 * REACH / ATTN_WORKSPACE_ALIGNMENT) * ATTN_WORKSPACE_ALIGNMENT;
+    if (how) use_bytes(a, at, size, how);
     return a->bytes + at;
 }
 
@@ -74,6 +80,19 @@ static attn_layer_desc any_desc(arena *a) {
     return desc;
 }
 
+static attn_layer_weights any_weights(arena *a, const attn_layer_desc *desc, size_t element) {
+    const size_t d = (size_t)desc->features;
+    attn_layer_weights weights = ATTN_LAYER_WEIGHTS_INIT;
+    if (desc->score == ATTN_SCORE_LUONG) weights.luong_w = place_dense(a, d * d, element, READ);
+    if (desc->score == ATTN_SCORE_BAHDANAU) {
+        weights.bahdanau_w1 = place_dense(a, d * d, element, READ);
+        weights.bahdanau_w2 = place_dense(a, d * d, element, READ);
+        weights.bahdanau_v = place_dense(a, d, element, READ);
+    }
+    weights.w_c = place_dense(a, 2 * d * (size_t)desc->units, element, READ);
+    return weights;
+}
+
 static attn_layer_forward_args any_args(arena *a, const attn_layer_desc *desc, size_t workspace_size) {
     const size_t element = desc->dtype == ATTN_FLOAT64 ? sizeof(double) : sizeof(float);
     const size_t b = (size_t)desc->batch, t = (size_t)desc->timesteps, d = (size_t)desc->features,
@@ -84,13 +103,7 @@ static attn_layer_forward_args any_args(arena *a, const attn_layer_desc *desc, s
     if (desc->queries >= 0)
         args.query = place(a, b, tq, d, element, READ, &args.query_batch_stride, &args.query_row_stride);
     if (any(a, 2)) args.mask = place(a, b, 1, t, 1, READ, &args.mask_batch_stride, NULL);
-    if (desc->score == ATTN_SCORE_LUONG) args.weights.luong_w = place_dense(a, d * d, element);
-    if (desc->score == ATTN_SCORE_BAHDANAU) {
-        args.weights.bahdanau_w1 = place_dense(a, d * d, element);
-        args.weights.bahdanau_w2 = place_dense(a, d * d, element);
-        args.weights.bahdanau_v = place_dense(a, d, element);
-    }
-    args.weights.w_c = place_dense(a, 2 * d * u, element);
+    args.weights = any_weights(a, desc, element);
     args.output = place(a, b, tq, u, element, WRITTEN, &args.output_batch_stride, &args.output_row_stride);
     if (u == 0 || any(a, 2))
         args.context = place(a, b, tq, d, element, WRITTEN, &args.context_batch_stride, &args.context_row_stride);
@@ -98,15 +111,13 @@ static attn_layer_forward_args any_args(arena *a, const attn_layer_desc *desc, s
         args.attention_weights = place(a, b, tq, t, element, WRITTEN, &args.attention_weights_batch_stride,
                                        &args.attention_weights_row_stride);
     if (any(a, 2)) args.lse = place(a, b, 1, tq, element, WRITTEN, &args.lse_batch_stride, NULL);
-    const size_t at = any(a, 2 * REACH / ATTN_WORKSPACE_ALIGNMENT) * ATTN_WORKSPACE_ALIGNMENT;
-    args.workspace = a->bytes + at;
+    args.workspace = place_aligned(a, workspace_size, WRITTEN);
     args.workspace_size = workspace_size;
-    use_bytes(a, at, workspace_size, WRITTEN);
     return args;
 }
 
 /* Whether every byte that nothing may write is as it was. */
-static bool kept(const arena *a, bool written) {
+static bool unchanged(const arena *a, bool written) {
     for (size_t i = 0; i < ARENA; i++)
         if (a->bytes[i] != a->before[i] && !(written && a->use[i] & WRITTEN)) return false;
     return true;
@@ -126,7 +137,7 @@ static void call_at_random(arena *a, attn_context *context, size_t counts[2]) {
     const attn_status status = attn_layer_forward(plan, &args);
     cr_assert(status == (a->overlap ? ATTN_ERROR_OVERLAP : ATTN_OK), "state %llx: %s, %s", (unsigned long long)state,
               attn_status_string(status), a->overlap ? "though memory overlaps" : attn_last_error_message());
-    cr_assert(kept(a, !status), "state %llx: %s wrote memory that is not its own", (unsigned long long)state,
+    cr_assert(unchanged(a, !status), "state %llx: %s wrote memory that is not its own", (unsigned long long)state,
               attn_plan_implementation(plan));
     memcpy(a->bytes, a->before, ARENA);
     counts[status != ATTN_OK]++;
@@ -142,6 +153,203 @@ Test(random, overlap_is_found_exactly) {
               counts[1]);
     attn_context_destroy(context);
     free_arena(&a);
+}
+
+/* ---- Backward calls ------------------------------------------------------------------------------- */
+
+static attn_layer_gradients any_gradients(arena *a, const attn_layer_desc *desc, size_t element) {
+    const size_t d = (size_t)desc->features;
+    attn_layer_gradients out = ATTN_LAYER_GRADIENTS_INIT;
+    if (desc->score == ATTN_SCORE_LUONG && any(a, 2)) out.luong_w = place_dense(a, d * d, element, WRITTEN);
+    if (desc->score == ATTN_SCORE_BAHDANAU && any(a, 2)) out.bahdanau_w1 = place_dense(a, d * d, element, WRITTEN);
+    if (desc->score == ATTN_SCORE_BAHDANAU && any(a, 2)) out.bahdanau_w2 = place_dense(a, d * d, element, WRITTEN);
+    if (desc->score == ATTN_SCORE_BAHDANAU && any(a, 2)) out.bahdanau_v = place_dense(a, d, element, WRITTEN);
+    if (desc->units && any(a, 2)) out.w_c = place_dense(a, 2 * d * (size_t)desc->units, element, WRITTEN);
+    return out;
+}
+
+static attn_layer_backward_args any_back_args(arena *a, const attn_layer_desc *desc, const attn_plan *plan) {
+    const size_t element = desc->dtype == ATTN_FLOAT64 ? sizeof(double) : sizeof(float);
+    const size_t b = (size_t)desc->batch, t = (size_t)desc->timesteps, d = (size_t)desc->features,
+                 u = (size_t)desc->units;
+    const bool given = desc->queries >= 0;
+    const size_t tq = given ? (size_t)desc->queries : 1;
+    attn_layer_backward_args args = ATTN_LAYER_BACKWARD_ARGS_INIT;
+    args.accumulate = any(a, 8);
+    args.h = place(a, b, t, d, element, READ, &args.h_batch_stride, &args.h_time_stride);
+    if (given) args.query = place(a, b, tq, d, element, READ, &args.query_batch_stride, &args.query_row_stride);
+    args.weights = any_weights(a, desc, element);
+    if (u && any(a, 2))
+        args.grad_output =
+            place(a, b, tq, u, element, READ, &args.grad_output_batch_stride, &args.grad_output_row_stride);
+    args.grad_context =
+        place(a, b, tq, d, element, READ, &args.grad_context_batch_stride, &args.grad_context_row_stride);
+    if (any(a, 2))
+        args.grad_attention_weights = place(a, b, tq, t, element, READ, &args.grad_attention_weights_batch_stride,
+                                            &args.grad_attention_weights_row_stride);
+    if (any(a, 2)) args.grad_lse = place(a, b, 1, tq, element, READ, &args.grad_lse_batch_stride, NULL);
+    args.grad_h = place(a, b, t, d, element, WRITTEN, &args.grad_h_batch_stride, &args.grad_h_time_stride);
+    if (given && any(a, 2))
+        args.grad_query =
+            place(a, b, tq, d, element, WRITTEN, &args.grad_query_batch_stride, &args.grad_query_row_stride);
+    args.gradients = any_gradients(a, desc, element);
+    args.kept_size = attn_plan_kept_size(plan);
+    args.kept = place_aligned(a, args.kept_size, b && tq ? READ : 0); /* nothing is kept of no rows */
+    args.workspace_size = attn_plan_workspace_size(plan);
+    args.workspace = place_aligned(a, args.workspace_size, WRITTEN);
+    return args;
+}
+
+/* What a forward pass in training keeps of a problem of these sizes. */
+static void keep(attn_context *context, const attn_layer_desc *desc, void *kept, size_t size) {
+    attn_layer_desc training = *desc;
+    training.flags = ATTN_LAYER_TRAINING;
+    attn_plan *plan;
+    cr_assert(attn_layer_forward_plan(context, &training, &plan) == ATTN_OK, "%s", attn_last_error_message());
+    arena inputs = make_arena(1);
+    attn_layer_forward_args args = ATTN_LAYER_FORWARD_ARGS_INIT;
+    double *const zeros = calloc(REACH, sizeof *zeros);
+    args.h = zeros, args.query = desc->queries >= 0 ? zeros : NULL;
+    if (desc->score == ATTN_SCORE_LUONG) args.weights.luong_w = zeros;
+    if (desc->score == ATTN_SCORE_BAHDANAU)
+        args.weights.bahdanau_w1 = args.weights.bahdanau_w2 = args.weights.bahdanau_v = zeros;
+    args.weights.w_c = zeros;
+    args.context = inputs.bytes + ARENA / 2;
+    args.output = desc->units ? inputs.bytes + ARENA / 2 + REACH : NULL;
+    args.workspace = inputs.bytes, args.workspace_size = attn_plan_workspace_size(plan);
+    args.kept = kept, args.kept_size = size;
+    cr_assert(attn_layer_forward(plan, &args) == ATTN_OK, "%s", attn_last_error_message());
+    free(zeros);
+    free_arena(&inputs);
+    attn_plan_destroy(plan);
+}
+
+static void call_back_at_random(arena *a, attn_context *context, size_t counts[2]) {
+    attn_plan *plan;
+    const attn_layer_desc desc = any_desc(a);
+    cr_assert(attn_layer_backward_plan(context, &desc, &plan) == ATTN_OK, "%s", attn_last_error_message());
+    cr_assert(attn_plan_workspace_size(plan) + attn_plan_kept_size(plan) <= ARENA / 4, "much for a tiny problem");
+    void *const kept = aligned_alloc(ATTN_WORKSPACE_ALIGNMENT, attn_plan_kept_size(plan));
+    keep(context, &desc, kept, attn_plan_kept_size(plan));
+    memset(a->use, 0, ARENA);
+    a->overlap = false;
+    const uint64_t state = a->state;
+    const attn_layer_backward_args args = any_back_args(a, &desc, plan);
+    memcpy((void *)(uintptr_t)args.kept, kept, args.kept_size);
+    memcpy(a->before, a->bytes, ARENA);
+    const attn_status status = attn_layer_backward(plan, &args);
+    cr_assert(status == (a->overlap ? ATTN_ERROR_OVERLAP : ATTN_OK), "state %llx: %s, %s", (unsigned long long)state,
+              attn_status_string(status), a->overlap ? "though memory overlaps" : attn_last_error_message());
+    cr_assert(unchanged(a, !status), "state %llx: %s wrote memory that is not its own", (unsigned long long)state,
+              attn_plan_implementation(plan));
+    memcpy(a->bytes, a->before, ARENA);
+    counts[status != ATTN_OK]++;
+    free(kept);
+    attn_plan_destroy(plan);
+}
+
+Test(random, overlap_of_gradients_is_found_exactly) {
+    arena a = make_arena(UINT64_C(0x853c49e6748fea9b));
+    attn_context *context = kit_context(1, NULL);
+    size_t counts[2] = {0};
+    for (int i = 0; i < CALLS; i++) call_back_at_random(&a, context, counts);
+    cr_assert(counts[0] > CALLS / 30 && counts[1] > CALLS / 10, "%zu accepted, %zu refused: too few to tell", counts[0],
+              counts[1]);
+    attn_context_destroy(context);
+    free_arena(&a);
+}
+
+/* ---- Values ---------------------------------------------------------------------------------------- */
+
+enum { PROBLEMS = 400 };
+
+static int64_t any_width(arena *a) {
+    static const int64_t widths[] = {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 128, 130};
+    return widths[any(a, sizeof widths / sizeof *widths)];
+}
+
+/* Anything that the reference computes soon. */
+static kit_case any_case(arena *a) {
+    for (;;) {
+        kit_case spec = {.score = (attn_score)any(a, 3), .dtype = (attn_dtype)any(a, 2), .row = "any"};
+        spec.batch = 1 + (int64_t)any(a, 9), spec.timesteps = any(a, 4) ? any_width(a) : 1 + (int64_t)any(a, 600);
+        spec.features = any_width(a), spec.units = any(a, 8) ? any_width(a) : 0;
+        spec.queries = any(a, 2) ? ATTN_LAST_STEP : 1 + (int64_t)any(a, 6);
+        if (spec.score == ATTN_SCORE_BAHDANAU && any(a, 2)) spec.score_width = any_width(a);
+        if (spec.queries > 0 && spec.score != ATTN_SCORE_DOT && any(a, 2)) spec.query_features = any_width(a);
+        spec.fill = (kit_fill)any(a, KIT_INTEGER); /* integers repeat, and so would the errors of their sums */
+        spec.weight_scale = any(a, 3) ? 1 : 0.1;
+        spec.options = (unsigned)any(a, 128);
+        if (!(spec.options & KIT_MASK) || spec.queries < 0) spec.options &= ~(unsigned)KIT_MASK_QUERIES;
+        spec.seed = any(a, SIZE_MAX >> 33);
+        const double width =
+            spec.score == ATTN_SCORE_BAHDANAU ? (double)(spec.score_width ? spec.score_width : spec.features) : 4;
+        const double work =
+            (double)(spec.batch * (spec.queries < 0 ? 1 : spec.queries) * spec.timesteps * spec.features) * width;
+        if (work < (spec.dtype == ATTN_FLOAT64 ? 1e5 : 1e6)) return spec;
+    }
+}
+
+static void describe(const kit_case *spec, char *text, size_t room) {
+    snprintf(text, room,
+             "%s %s B=%lld T=%lld D=%lld U=%lld Tq=%lld Dq=%lld A=%lld fill %d weights %g options %#x seed %llx",
+             kit_score_name(spec->score), kit_dtype_name(spec->dtype), (long long)spec->batch,
+             (long long)spec->timesteps, (long long)spec->features, (long long)spec->units, (long long)spec->queries,
+             (long long)spec->query_features, (long long)spec->score_width, (int)spec->fill, spec->weight_scale,
+             spec->options, (unsigned long long)spec->seed);
+}
+
+static const char *any_name(arena *a, const char *const *names, size_t count) {
+    cr_assert(count > 0, "no implementation");
+    return names[any(a, count)];
+}
+
+/* A subset of what `all` says, never empty. */
+static unsigned some(arena *a, unsigned all) {
+    const unsigned chosen = (unsigned)any(a, all + 1) & all;
+    return chosen ? chosen : all;
+}
+
+/* What can be taken from the case. */
+static unsigned gradients_of(const kit_case *spec) {
+    return KIT_GRAD_H | (spec->units ? KIT_GRAD_W_C : 0U) | (spec->queries >= 0 ? KIT_GRAD_QUERY : 0U) |
+           (spec->score == ATTN_SCORE_LUONG ? KIT_GRAD_LUONG_W : 0U) |
+           (spec->score == ATTN_SCORE_BAHDANAU ? KIT_GRAD_W1 | KIT_GRAD_W2 | KIT_GRAD_V : 0U);
+}
+
+static void compare_at_random(arena *a) {
+    char text[256];
+    const kit_case spec = any_case(a);
+    describe(&spec, text, sizeof text);
+    const uint64_t flags =
+        ATTN_LAYER_TRAINING | (spec.score == ATTN_SCORE_BAHDANAU && !any(a, 3) ? ATTN_LAYER_RECOMPUTE : 0);
+    const char *names[WALK_IMPLEMENTATIONS];
+    const char *forward = any_name(a, names, walk_usable_flags(&spec, flags, names));
+    kit_problem *problem = kit_problem_make(&spec, (kit_guard)any(a, 2));
+    attn_layer_desc desc = problem->desc;
+    desc.flags = flags;
+    attn_plan *plan = walk_plan(&desc, forward, 1 + (int)any(a, 4));
+    cr_assert(kit_problem_run(problem, plan, KIT_CONTEXT | (unsigned)any(a, 16)) == ATTN_OK, "%s: %s: %s", text,
+              forward, attn_last_error_message());
+    attn_plan_destroy(plan);
+    kit_verdict verdict = kit_problem_check(problem);
+    cr_assert(verdict.error <= 1, "%s: %s: %g: %s", text, forward, verdict.error, verdict.where);
+
+    const char *backward = any_name(a, names, walk_usable_backward(&spec, names));
+    const unsigned incoming = some(a, spec.units ? KIT_ALL_OUTPUTS : KIT_ALL_OUTPUTS & ~(unsigned)KIT_OUTPUT);
+    plan = walk_plan(&desc, backward, 1 + (int)any(a, 4));
+    cr_assert(kit_problem_back(problem, plan, incoming, some(a, gradients_of(&spec)), any(a, 8)) == ATTN_OK,
+              "%s: %s: %s", text, backward, attn_last_error_message());
+    attn_plan_destroy(plan);
+    verdict = kit_problem_check_back(problem);
+    cr_assert(verdict.error <= 1, "%s: %s after %s, from %#x: %g: %s", text, backward, forward, incoming, verdict.error,
+              verdict.where);
+    kit_problem_free(problem);
+}
+
+Test(random, both_passes_match_the_reference) {
+    arena a = {.state = UINT64_C(0xda3e39cb94b95bdb)};
+    for (int i = 0; i < PROBLEMS; i++) compare_at_random(&a);
 }
 
 /* ---- Regions --------------------------------------------------------------------------------------- */
