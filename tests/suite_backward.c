@@ -294,9 +294,10 @@ Test(backward, faulty_arguments) {
     bits before = gradient_bits(c.problem);
     refused(attn_layer_backward(NULL, &c.args), ATTN_ERROR_INVALID_ARGUMENT, "plan", "plan NULL");
     refused(attn_layer_backward(c.backward, NULL), ATTN_ERROR_INVALID_ARGUMENT, "args", "args NULL");
-    refused(attn_layer_backward(c.forward, &c.args), ATTN_ERROR_INVALID_ARGUMENT, "of the forward pass", "direction");
-    refused(attn_layer_forward(c.backward, &c.problem->args), ATTN_ERROR_INVALID_ARGUMENT, "of the backward pass",
+    refused(attn_layer_backward(c.forward, &c.args), ATTN_ERROR_INVALID_ARGUMENT, "is one of the layer's forward pass",
             "direction");
+    refused(attn_layer_forward(c.backward, &c.problem->args), ATTN_ERROR_INVALID_ARGUMENT,
+            "is one of the layer's backward pass", "direction");
     BAD(struct_size, 8, ATTN_ERROR_INVALID_ARGUMENT, "args.struct_size");
     BAD(weights.struct_size, 8, ATTN_ERROR_INVALID_ARGUMENT, "args.weights.struct_size");
     BAD(gradients.struct_size, 4000, ATTN_ERROR_INVALID_ARGUMENT, "args.gradients.struct_size");
