@@ -3,6 +3,7 @@
 
 #include "attention/attention_cuda.h"
 #include "tests/kit_content.h"
+#include "tests/kit_device.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -313,6 +314,7 @@ static attn_status run(kit_problem *problem, const attn_plan *plan, unsigned out
     args.kept_size = problem->kept_size = attn_plan_kept_size(plan);
     args.kept = problem->kept = args.kept_size ? kit_alloc(args.kept_size, problem->guard) : NULL;
     if (status == ATTN_OK) status = attn_layer_forward(plan, &args);
+    kit_device_wait();
     kit_free(args.workspace);
     kit_free(prepared);
     return status;
@@ -395,7 +397,10 @@ size_t kit_implementations(attn_context *context, const char *pass, attn_score s
 
 static const char *cuda_module;
 
-void kit_use_cuda(const char *module) { cuda_module = module; }
+void kit_use_cuda(const char *module) {
+    cuda_module = module;
+    kit_device_use(module);
+}
 
 attn_context *kit_context(int threads, const char *implementation) {
     attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;

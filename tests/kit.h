@@ -184,7 +184,7 @@ size_t kit_implementations(attn_context *context, const char *pass, attn_score s
  * had. */
 attn_context *kit_context(int threads, const char *implementation);
 
-/* From here on kit_context makes contexts on CUDA, by this module; it must read the host's memory, as an emulated one does. */
+/* From here on kit_context makes contexts on CUDA, by this module, emulated or for the machine's first GPU. */
 void kit_use_cuda(const char *module);
 
 const char *kit_score_name(attn_score score); /* luong, bahdanau, dot */

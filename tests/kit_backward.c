@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The backward pass of a problem: incoming gradients in guarded memory, a run, and the verdict on what it wrote. */
 #include "tests/kit_content.h"
+#include "tests/kit_device.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -289,6 +290,7 @@ attn_status kit_problem_back(kit_problem *problem, const attn_plan *plan, unsign
     args.workspace_size = attn_plan_workspace_size(plan);
     args.workspace = kit_alloc(args.workspace_size, problem->guard);
     const attn_status status = attn_layer_backward(plan, &args);
+    kit_device_wait();
     kit_free(args.workspace);
     return status;
 }

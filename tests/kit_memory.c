@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guarded memory: [size][unreadable page][data pages][unreadable page], the data at one end of its pages. */
 #include "tests/kit.h"
+#include "tests/kit_device.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ void *kit_alloc(size_t size, kit_guard guard) {
     char *data = map + 2 * page;
     memset(data, POISON, pages);
     if (mprotect(map + page, page, PROT_NONE) || mprotect(data + pages, page, PROT_NONE)) fail("no guard page");
+    kit_device_add(data, pages);
     return guard == KIT_GUARD_BEHIND ? data + pages - size : data;
 }
 
@@ -44,5 +46,6 @@ void kit_free(void *memory) {
     const char *end = (char *)memory + head.size;
     for (const char *c = data; c < data + head.pages; c++)
         if ((c < (char *)memory || c >= end) && (unsigned char)*c != POISON) fail("somebody wrote beside a buffer");
+    kit_device_remove(data, head.pages);
     munmap(map, head.pages + 3 * page);
 }

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/kit_device.h"
+
+#include "tests/driver.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const driver *device; /* NULL: buffers are the host's alone */
+
+static bool is_emulated(const char *module) {
+    void *library = dlopen(module, RTLD_NOW | RTLD_LOCAL);
+    const bool found = library && dlsym(library, "attn_emulation");
+    if (library) dlclose(library);
+    return found;
+}
+
+void kit_device_use(const char *module) {
+    if (is_emulated(module)) return;
+    const char *why;
+    device = driver_open(&why);
+    if (device) return;
+    fprintf(stderr, "test kit: %s\n", why);
+    exit(1);
+}
+
+void kit_device_add(void *pages, size_t bytes) {
+    if (device && bytes > 0)
+        DRIVER_MUST(device->host_register(pages, bytes, DRIVER_HOST_PORTABLE | DRIVER_HOST_DEVICE_MAP));
+}
+
+void kit_device_remove(void *pages, size_t bytes) {
+    if (!device || bytes == 0) return;
+    kit_device_wait();
+    DRIVER_MUST(device->host_unregister(pages));
+}
+
+void kit_device_wait(void) {
+    if (device) DRIVER_MUST(device->synchronize());
+}
