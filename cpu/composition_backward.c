@@ -5,7 +5,7 @@
  *   collect   queries to one dense matrix x; W2 and its transpose into panels
  *   fold      as in the forward pass; not where tanh was kept
  *   outer     through the output: gz = ga (1 - a^2); [gc ; gx] = gz Wc^T; the mean of the weights' gradients is gc c
- *   mean      only where attention weights have a gradient: what it adds to that mean, by block
+ *   mean      bahdanau, and where attention weights have a gradient: that mean from the rows of H, by block
  *   attend    for a block of an item's rows and all its queries: scores again, their gradients ge, the rows of grad_h, and partial
  *             sums of the folded queries' gradients; bahdanau: W2's and v's as well, summed up in groups of blocks
  *   finish    merge those sums; through the fold to gx, and where that goes
@@ -48,8 +48,9 @@ static size_t carve(attn_composition *c, void *workspace) {
     g->z = attn_carve(&carver, c->queries, g->z_row * c->element);
     g->context = attn_carve(&carver, c->queries, c->context_row * c->element);
     g->query = attn_carve(&carver, c->queries, c->x_row * c->element);
-    g->shift = attn_carve(&carver, c->queries, c->element);
-    g->means = attn_carve(&carver, partials, c->element);
+    g->shift = attn_carve(&carver, c->queries, sizeof *g->shift);
+    g->moments = attn_carve(&carver, partials, sizeof *g->moments);
+    g->residuals = attn_carve(&carver, partials, sizeof *g->residuals);
     g->folded = attn_carve(&carver, c->queries, c->folded_row * c->element);
     g->partials = attn_carve(&carver, partials, c->folded_row * c->element);
     g->groups = count_groups(c);
@@ -86,6 +87,12 @@ static double dot(const attn_composition *c, const void *a, const void *b, size_
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
+static double lse_gradient(const attn_composition *c, size_t place) {
+    const attn_layer_call_gradients *grad = &c->call->grad;
+    if (!grad->lse || attn_is_zero(c, attn_at(c, c->kept.sum, place, 1, 0))) return 0;
+    return value(c, attn_row(c, grad->lse, place / c->sizes.queries, grad->lse_batch, place % c->sizes.queries, 1), 0);
+}
+
 /* ---- Outer ---------------------------------------------------------------------------------------- */
 
 static void outer_products(const attn_composition *c, size_t row, size_t rows) {
@@ -115,10 +122,10 @@ static void outer_query(const attn_composition *c, size_t place) {
         add(c, context, attn_row(c, call->grad.context, item, call->grad.context_batch, query, call->grad.context_row),
             features);
     double shift = -dot(c, context, attn_at(c, c->kept.context, place, c->kept.context_row, 0), features);
-    if (call->grad.lse) shift += value(c, attn_row(c, call->grad.lse, item, call->grad.lse_batch, query, 1), 0);
+    shift += lse_gradient(c, place);
     /* With nothing attended all weights are 0, and shall stay so whatever the gradients are. */
     const bool none = attn_is_zero(c, attn_at(c, c->kept.sum, place, 1, 0));
-    put(c, attn_at(c, c->grad.shift, place, 1, 0), none ? 0 : shift);
+    c->grad.shift[place] = none ? 0 : shift;
 }
 
 static void outer(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
@@ -177,36 +184,56 @@ static const char *weight_gradients(const attn_composition *c, const attn_compos
     return attn_row(c, grad->attention_weights, k->item, grad->weights_batch, query, grad->weights_row);
 }
 
-/* Weights p and their gradients by the context become the gradients of the scores and p, in that order. */
-static void score_gradients(const attn_composition *c, const attn_composition_block *k, size_t query, size_t first,
-                            size_t n, void *weights, void *gradients) {
-    const attn_composition_gradients *g = &c->grad;
-    const size_t place = first_query(c, k) + query;
-    double shift = value(c, g->shift, place);
-    if (c->call->grad.attention_weights && !attn_is_zero(c, attn_at(c, c->kept.sum, place, 1, 0))) {
-        const attn_composition_range steps = attn_composition_valid(c, k->item);
-        for (size_t b = 0; b < divide_up(steps.end - steps.start, c->block_rows); b++)
-            shift -= value(c, g->means, b * c->queries + place);
-        const char *given = weight_gradients(c, k, query);
-        size_t step;
-        for (size_t j = 0; j < n; j++)
-            if (find_step(c, k, query, first + j, &step))
-                add(c, attn_at(c, gradients, 0, 0, j), given + step * c->element, 1);
-    }
-    double rounded;
-    put(c, &rounded, shift);
-    c->kernels->softmax_gradient(weights, n, &rounded, gradients);
-}
+static bool has_given(const attn_composition *c) { return c->call->grad.attention_weights != NULL; }
 
-/* The block's part of the mean of the given gradients of the weights. */
-static double block_mean(const attn_composition *c, const attn_composition_block *k, size_t query, size_t first,
-                         size_t n, const void *weights) {
+/* Given gradients of the weights come to those by the context. */
+static void add_given(const attn_composition *c, const attn_composition_block *k, size_t query, size_t first, size_t n,
+                      void *gradients) {
     const char *given = weight_gradients(c, k, query);
-    double sum = 0;
     size_t step;
     for (size_t j = 0; j < n; j++)
-        if (find_step(c, k, query, first + j, &step)) sum += value(c, weights, j) * value(c, given, step);
-    return sum;
+        if (find_step(c, k, query, first + j, &step))
+            add(c, attn_at(c, gradients, 0, 0, j), given + step * c->element, 1);
+}
+
+/* The mean of the weights' gradients is taken from the rows of H where what it was made of before, the context, is not exact enough:
+ * the sum of all gradients of scores is 0, and bahdanau's gradients of weights are sums of those. */
+static bool needs_mean(const attn_composition *c) { return attn_is_additive(c) || has_given(c); }
+
+static size_t blocks_of(const attn_composition *c, size_t item) {
+    const attn_composition_range steps = attn_composition_valid(c, item);
+    return divide_up(steps.end - steps.start, c->block_rows);
+}
+
+/* What is added to the gradients of a query's weights before they become those of the scores. */
+static double shift_of(const attn_composition *c, const attn_composition_block *k, size_t place) {
+    const attn_composition_gradients *g = &c->grad;
+    double sum = 0, weights = 0;
+    if (!needs_mean(c)) return g->shift[place];
+    for (size_t b = 0; b < blocks_of(c, k->item); b++) {
+        sum += g->moments[b * c->queries + place].first;
+        weights += g->moments[b * c->queries + place].weights;
+    }
+    return lse_gradient(c, place) - (weights == 0 ? 0 : sum / weights);
+}
+
+/* Weights p and their gradients by the context become the gradients of the scores and p, in that order; returns the sum of the first. */
+static double score_gradients(const attn_composition *c, const attn_composition_block *k, size_t query, size_t first,
+                              size_t n, void *weights, void *gradients) {
+    if (has_given(c)) add_given(c, k, query, first, n, gradients);
+    return c->kernels->softmax_gradient(weights, n, shift_of(c, k, first_query(c, k) + query), gradients);
+}
+
+/* Some rows' part of the mean of the weights' gradients. */
+static void add_moments(const attn_composition *c, const attn_composition_block *k, size_t query, size_t first,
+                        size_t n, const void *weights, void *gradients, attn_composition_moments *moments) {
+    size_t step;
+    if (has_given(c)) add_given(c, k, query, first, n, gradients);
+    for (size_t j = 0; j < n; j++) {
+        if (!find_step(c, k, query, first + j, &step)) continue;
+        moments->first += value(c, weights, j) * value(c, gradients, j);
+        moments->weights += value(c, weights, j);
+    }
 }
 
 /* Where the gradients of a block's rows are put together: where they belong, or in scratch. */
@@ -279,8 +306,9 @@ static void multiplicative_queries(const attn_composition *c, const attn_composi
     const size_t features = c->sizes.features;
     pair_products(c, k, query, queries, s);
     for (size_t i = 0; i < queries; i++)
-        score_gradients(c, k, query + i, 0, k->count, attn_at(c, s->scores, i, c->scores_row, 0),
-                        attn_at(c, s->scores, queries + i, c->scores_row, 0));
+        c->grad.residuals[number * c->queries + first_query(c, k) + query + i] =
+            score_gradients(c, k, query + i, 0, k->count, attn_at(c, s->scores, i, c->scores_row, 0),
+                            attn_at(c, s->scores, queries + i, c->scores_row, 0));
     if (t->rows)
         attn_openblas_gemm_tn(c->blas, c->sizes.dtype, k->count, features, 2 * queries, s->scores, c->scores_row,
                               s->pair, c->rows_row, t->rows, t->row, query > 0 || t->add);
@@ -342,6 +370,16 @@ static const void *tile_weights(const attn_composition *c, const tile *t, size_t
     return tanh;
 }
 
+/* The gradients of some queries' weights by their contexts, for a tile's rows: where they are put, below the weights. */
+static void *context_products(const attn_composition *c, const tile *t, size_t query, size_t queries,
+                              const attn_composition_scratch *s) {
+    void *gradients = attn_at(c, s->scores, queries, c->scores_row, 0);
+    attn_openblas_gemm_nt(c->blas, c->sizes.dtype, queries, t->count, c->sizes.features,
+                          attn_at(c, c->grad.context, first_query(c, t->block) + query, c->context_row, 0),
+                          c->context_row, t->rows, t->block->row, gradients, c->scores_row, false);
+    return gradients;
+}
+
 /* Some queries on a tile: gradients of its sums before the tanh into s->product (after the first query: added), and of the
  * rows as values. */
 static void tile_queries(const attn_composition *c, const tile *t, size_t number, size_t group, size_t query,
@@ -349,9 +387,7 @@ static void tile_queries(const attn_composition *c, const tile *t, size_t number
     const attn_composition_block *k = t->block;
     const size_t features = c->sizes.features, width = c->sizes.score_width, place = first_query(c, k) + query;
     const void *context = attn_at(c, c->grad.context, place, c->context_row, 0);
-    void *gradients = attn_at(c, s->scores, queries, c->scores_row, 0);
-    attn_openblas_gemm_nt(c->blas, c->sizes.dtype, queries, t->count, features, context, c->context_row, t->rows,
-                          k->row, gradients, c->scores_row, false);
+    void *gradients = context_products(c, t, query, queries, s);
     for (size_t i = 0; i < queries; i++) {
         void *weights = attn_at(c, s->scores, i, c->scores_row, 0);
         size_t row;
@@ -402,29 +438,44 @@ static bool enter(const attn_composition *c, attn_composition_block *k, size_t u
     return attn_composition_enter(c, k, unit % c->blocks, s);
 }
 
-static void mean(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
-    const size_t number = unit % c->blocks;
-    attn_composition_block k;
-    if (!enter(c, &k, unit, s)) return;
-    char *means = attn_at(c, c->grad.means, number * c->queries + first_query(c, &k), 1, 0);
-    memset(means, 0, k.queries * c->element);
-    for (size_t first = 0; attn_is_additive(c) && first < k.count; first += c->tile_rows) {
-        const tile t = tile_at(c, &k, first);
+static void additive_mean(const attn_composition *c, const attn_composition_block *k, attn_composition_moments *moments,
+                          const attn_composition_scratch *s) {
+    for (size_t first = 0; first < k->count; first += c->tile_rows) {
+        const tile t = tile_at(c, k, first);
         if (!c->kept.tanh) tile_product(c, &t, s);
-        for (size_t i = 0; i < k.queries; i++) {
-            size_t row;
-            tile_weights(c, &t, i, s->scores, &row, s);
-            void *to = attn_at(c, means, i, 1, 0);
-            put(c, to, value(c, to, 0) + block_mean(c, &k, i, first, t.count, s->scores));
+        for (size_t query = 0; query < k->queries; query += c->block_queries) {
+            const size_t queries = least(c->block_queries, k->queries - query);
+            void *gradients = context_products(c, &t, query, queries, s);
+            for (size_t i = 0; i < queries; i++) {
+                size_t row;
+                tile_weights(c, &t, query + i, s->scores, &row, s);
+                add_moments(c, k, query + i, first, t.count, s->scores, attn_at(c, gradients, i, c->scores_row, 0),
+                            &moments[query + i]);
+            }
         }
     }
-    for (size_t query = 0; !attn_is_additive(c) && k.count && query < k.queries; query += c->block_queries) {
-        const size_t queries = least(c->block_queries, k.queries - query);
-        pair_products(c, &k, query, queries, s);
+}
+
+static void multiplicative_mean(const attn_composition *c, const attn_composition_block *k,
+                                attn_composition_moments *moments, const attn_composition_scratch *s) {
+    for (size_t query = 0; k->count && query < k->queries; query += c->block_queries) {
+        const size_t queries = least(c->block_queries, k->queries - query);
+        pair_products(c, k, query, queries, s);
         for (size_t i = 0; i < queries; i++)
-            put(c, attn_at(c, means, query + i, 1, 0),
-                block_mean(c, &k, query + i, 0, k.count, attn_at(c, s->scores, i, c->scores_row, 0)));
+            add_moments(c, k, query + i, 0, k->count, attn_at(c, s->scores, i, c->scores_row, 0),
+                        attn_at(c, s->scores, queries + i, c->scores_row, 0), &moments[query + i]);
     }
+}
+
+static void mean(const attn_composition *c, size_t unit, const attn_composition_scratch *s) {
+    attn_composition_block k;
+    if (!enter(c, &k, unit, s)) return;
+    attn_composition_moments *moments = c->grad.moments + unit % c->blocks * c->queries + first_query(c, &k);
+    memset(moments, 0, k.queries * sizeof *moments);
+    if (attn_is_additive(c))
+        additive_mean(c, &k, moments, s);
+    else
+        multiplicative_mean(c, &k, moments, s);
 }
 
 static void attend_block(const attn_composition *c, size_t unit, size_t group, const attn_composition_scratch *s) {
@@ -432,6 +483,7 @@ static void attend_block(const attn_composition *c, size_t unit, size_t group, c
     attn_composition_block k;
     if (!enter(c, &k, unit, s)) return;
     memset(partial(c, number, first_query(c, &k)), 0, k.queries * c->folded_row * c->element);
+    memset(c->grad.residuals + number * c->queries + first_query(c, &k), 0, k.queries * sizeof *c->grad.residuals);
     if (c->call->grad.h && !c->call->grad.add_h && number == 0) {
         const attn_composition_range steps = attn_composition_valid(c, k.item);
         clear_steps(c, k.item, 0, steps.start);
@@ -460,12 +512,23 @@ static void attend(const attn_composition *c, size_t group, const attn_compositi
 
 /* ---- Finish ----------------------------------------------------------------------------------------- */
 
+/* An error of d in the mean of the weights' gradients adds d c to a folded query's gradient. The gradients of scores add up to that
+ * of the log-sum-exp: what they really added up to tells it. */
+static void mend(const attn_composition *c, size_t place, void *folded) {
+    double residual = -lse_gradient(c, place), rounded;
+    for (size_t number = 0; number < blocks_of(c, place / c->sizes.queries); number++)
+        residual += c->grad.residuals[number * c->queries + place];
+    put(c, &rounded, residual);
+    c->kernels->take_times(&rounded, NULL, attn_at(c, c->kept.context, place, c->kept.context_row, 0), folded,
+                           c->sizes.features);
+}
+
 static void merge(const attn_composition *c, size_t place) {
-    const attn_composition_range steps = attn_composition_valid(c, place / c->sizes.queries);
     void *to = attn_at(c, c->grad.folded, place, c->folded_row, 0);
     memcpy(to, partial(c, 0, place), c->folded_row * c->element);
-    for (size_t number = 1; number < divide_up(steps.end - steps.start, c->block_rows); number++)
+    for (size_t number = 1; number < blocks_of(c, place / c->sizes.queries); number++)
         add(c, to, partial(c, number, place), c->score_columns);
+    if (!needs_mean(c)) mend(c, place, to);
 }
 
 static void hand_out(const attn_composition *c, size_t place) {
@@ -533,7 +596,7 @@ attn_status attn_composition_backward(const attn_implementation *implementation,
     if (needs_scores(&call->grad)) {
         if (call->grad.h && attn_is_additive(&c))
             attn_composition_step(&c, transpose, divide_up(p->features, ATTN_PANEL_COLUMNS), 8 * features * width);
-        if (call->grad.attention_weights)
+        if (needs_mean(&c))
             attn_composition_step(&c, mean, p->batch * c.blocks, rows * features * (8 + 2 * (double)p->queries));
         attn_composition_step(&c, attend, c.grad.groups, rows * features * (16 + 4 * (double)p->queries + 2 * width));
         attn_composition_step(&c, finish, tiles, queries * (double)c.score_columns * (double)p->query_features);

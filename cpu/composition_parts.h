@@ -37,12 +37,19 @@ typedef struct attn_composition_scratch {
 
 typedef struct attn_composition attn_composition;
 
+/* Of the gradients of one query's weights. */
+typedef struct attn_composition_moments {
+    double first, weights; /* sums of weight x gradient, and of the weights */
+} attn_composition_moments;
+
 /* Only the backward pass has these. Of each query, rows as those of the tensors they belong to. */
 typedef struct attn_composition_gradients {
-    void *z;                 /* (queries, z_row): of [c ; x] . w_c */
-    void *context, *query;   /* (queries, context_row), (queries, x_row) */
-    void *shift;             /* (queries): grad_lse less the weighted mean of the weights' gradients */
-    void *means;             /* (blocks, queries): what the blocks add to that mean by grad_attention_weights */
+    void *z;               /* (queries, z_row): of [c ; x] . w_c */
+    void *context, *query; /* (queries, context_row), (queries, x_row) */
+    double *shift;         /* (queries): grad_lse less the weighted mean of the weights' gradients */
+    attn_composition_moments
+        *moments;            /* (blocks, queries): what the blocks add to that mean, where it comes from them */
+    double *residuals;       /* (blocks, queries): what the gradients of scores add up to; not additive */
     void *folded, *partials; /* (queries, folded_row), (blocks, queries, folded_row) */
     void *w2_transposed;     /* panels of (score width, their columns) */
     void *w2, *v;            /* (groups, features, score width), (groups, v_row) */

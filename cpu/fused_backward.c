@@ -68,8 +68,9 @@ static backward_workspace carve_workspace(attn_carver *carver, const attn_kernel
     } else if (!attn_kept_has_tanh(problem)) {
         w.rows.query = attn_carve(carver, rows, width * element);
     }
-    w.rows.delta = attn_carve(carver, rows, element);
+    w.rows.delta = attn_carve(carver, rows, sizeof *w.rows.delta);
     w.rows.grad_query = attn_carve(carver, most(s.chunks, 1), rows * width * element);
+    if (!additive) w.rows.residual = attn_carve(carver, most(s.chunks, 1), rows * element);
     w.rows.grad_x = attn_carve(carver, rows, query_features * element);
     if (additive) carve_additive(carver, problem, &w);
     w.scratch_size = padded(additive ? kernels->additive_backward_scratch(width, queries)
@@ -148,7 +149,7 @@ static void end_rows(void *argument, size_t task) {
 
 /* ---- Steps over rows of H ---- */
 
-static void add_deltas(void *argument, size_t task) {
+static void find_deltas(void *argument, size_t task) {
     backward_run *run = argument;
     for (size_t unit; next_unit(run, &unit);)
         attn_backward_delta(&run->operands, run->operands.first_item + unit, scratch_of(run, task));
@@ -158,15 +159,39 @@ static char *partial_of(const backward_run *run, size_t group) {
     return run->workspace.partials ? run->workspace.partials + group * run->workspace.partial_size : NULL;
 }
 
+/* Items are not cut where there are as many as groups. */
+static bool whole_items(const backward_run *run) { return run->items >= run->schedule.groups; }
+
+/* Where a group begins among the chunks. */
+static size_t first_chunk(const backward_run *run, size_t group) {
+    const size_t chunks = run->schedule.chunks, groups = run->schedule.groups;
+    return whole_items(run) ? run->items * group / groups * chunks : run->items * chunks * group / groups;
+}
+
+/* The additive score's gradients are not mended afterwards as gq is for the others, because W2's is a sum of many: its delta
+ * comes from the rows of H themselves. A group with all of an item goes over it twice while it is in the second cache. */
+static bool delta_from_groups(const backward_run *run) {
+    return run->operands.call->sizes.score == ATTN_SCORE_BAHDANAU && whole_items(run);
+}
+
+static bool delta_from_rows(const backward_run *run) {
+    const attn_layer_call *call = run->operands.call;
+    return (call->sizes.score == ATTN_SCORE_BAHDANAU || call->grad.attention_weights) && !delta_from_groups(run);
+}
+
 static void run_groups(void *argument, size_t task) {
     backward_run *run = argument;
-    const size_t chunks = run->schedule.chunks, groups = run->schedule.groups, all = run->items * chunks;
+    const size_t chunks = run->schedule.chunks;
     for (size_t group; next_unit(run, &group);) {
         char *partial = partial_of(run, group);
         if (partial && run->first_pass) memset(partial, 0, run->workspace.partial_size);
-        for (size_t i = all * group / groups; i < all * (group + 1) / groups; i++)
-            attn_backward_chunk(&run->operands, run->operands.first_item + i / chunks, i % chunks, partial,
+        for (size_t i = first_chunk(run, group); i < first_chunk(run, group + 1); i++) {
+            const size_t item = run->operands.first_item + i / chunks;
+            if (i % chunks == 0 && delta_from_groups(run))
+                attn_backward_delta(&run->operands, item, scratch_of(run, task));
+            attn_backward_chunk(&run->operands, item, i % chunks, partial,
                                 partial ? partial + run->workspace.partial_v : NULL, scratch_of(run, task));
+        }
     }
 }
 
@@ -282,7 +307,7 @@ static void transpose(const attn_layer_problem *sizes, const void *from, void *t
 static void run_pass(backward_run *run) {
     const size_t steps = divide_up(rows_of(run), unit_rows(run));
     share(run, steps, begin_rows);
-    if (run->operands.call->grad.attention_weights) share(run, run->items, add_deltas);
+    if (delta_from_rows(run)) share(run, run->items, find_deltas);
     if (run->schedule.groups) share(run, run->schedule.groups, run_groups);
     share(run, steps, end_rows);
     share_weights(run);

@@ -82,6 +82,14 @@ static void output_gradients(const attn_backward_operands *operands, size_t firs
                                (ptrdiff_t)joint);
 }
 
+/* The gradient of a row's log-sum-exp; NULL: 0. */
+static const void *lse_gradient(const attn_backward_operands *operands, size_t row) {
+    const attn_layer_call_gradients *grad = &operands->call->grad;
+    const row_place at = place_of(operands, row);
+    if (attends_nothing(operands, at.kept)) return NULL;
+    return place(operands, grad->lse, grad->lse_batch, at.item, 1, at.query);
+}
+
 static void context_gradient(const attn_backward_operands *operands, size_t row) {
     const attn_layer_call *call = operands->call;
     const attn_layer_call_gradients *grad = &call->grad;
@@ -91,10 +99,8 @@ static void context_gradient(const attn_backward_operands *operands, size_t row)
     if (grad->context)
         operands->kernels->add_to(
             place(operands, grad->context, grad->context_batch, at.item, grad->context_row, at.query), gc, features);
-    const void *lse =
-        attends_nothing(operands, at.kept) ? NULL : place(operands, grad->lse, grad->lse_batch, at.item, 1, at.query);
     operands->kernels->dot_less(gc, row_of(operands, operands->kept.context, at.kept, operands->kept.context_row),
-                                features, lse, row_of(operands, operands->rows.delta, row, 1));
+                                features, lse_gradient(operands, row), operands->rows.delta + row);
 }
 
 /* As the scores take them: x for dot, K x for luong, x W1 for bahdanau. */
@@ -158,7 +164,8 @@ static attn_backward_queries queries_of(const attn_backward_operands *operands, 
         .grad_context = row_of(operands, rows->grad_joint, row, joint),
         .maximum = row_of(operands, kept->maximum, at.kept, 1),
         .sum = row_of(operands, kept->sum, at.kept, 1),
-        .delta = row_of(operands, rows->delta, row, 1),
+        .delta = rows->delta + row,
+        .residual = row_of(operands, rows->residual, chunk * operands->rows_at_once + row, 1),
         .grad_query = row_of(operands, rows->grad_query, chunk * operands->rows_at_once + row, width),
         .query_stride = (ptrdiff_t)width,
         .grad_context_stride = (ptrdiff_t)joint,
@@ -191,18 +198,21 @@ static attn_additive_backward additive_of(const attn_backward_operands *operands
 void attn_backward_delta(const attn_backward_operands *operands, size_t item, void *scratch) {
     const attn_layer_call *call = operands->call;
     for (size_t query = 0; query < call->sizes.queries; query += ATTN_QUERY_BLOCK) {
-        void *delta =
-            row_of(operands, operands->rows.delta, (item - operands->first_item) * call->sizes.queries + query, 1);
+        const size_t row = (item - operands->first_item) * call->sizes.queries + query;
+        double moments[2 * ATTN_QUERY_BLOCK] = {0};
         for (size_t chunk = 0; chunk < chunks_of(operands, item); chunk++) {
             const attn_rows rows = rows_of_chunk(operands, item, chunk, query);
             const attn_backward_queries queries = queries_of(operands, item, chunk, query);
             if (call->sizes.score == ATTN_SCORE_BAHDANAU) {
                 const attn_additive_backward additive = additive_of(operands, item, chunk, NULL, NULL);
-                operands->kernels->additive_delta(&rows, &queries, &additive, delta, scratch);
+                operands->kernels->additive_moments(&rows, &queries, &additive, moments, scratch);
             } else {
-                operands->kernels->dot_delta(&rows, &queries, delta, scratch);
+                operands->kernels->dot_moments(&rows, &queries, moments, scratch);
             }
         }
+        for (size_t i = 0; i < least(ATTN_QUERY_BLOCK, call->sizes.queries - query); i++)
+            operands->kernels->mean_less(moments + 2 * i, lse_gradient(operands, row + i),
+                                         operands->rows.delta + row + i);
     }
 }
 
@@ -234,6 +244,7 @@ void attn_backward_chunk(const attn_backward_operands *operands, size_t item, si
         if (call->mask && query == 0) clear_rows(operands, item, step, step + rows.rows);
         const bool add = grad->add_h || call->mask || query > 0;
         memset(queries.grad_query, 0, queries.queries * operands->width * operands->element);
+        if (queries.residual) memset(queries.residual, 0, queries.queries * operands->element);
         if (call->sizes.score == ATTN_SCORE_BAHDANAU) {
             operands->kernels->additive_backward(&rows, &queries, &additive, grad_h, grad->h_time, add, scratch);
         } else {
@@ -244,13 +255,23 @@ void attn_backward_chunk(const attn_backward_operands *operands, size_t item, si
 
 /* ---- After the rows of H ------------------------------------------------------------------------- */
 
-static void sum_chunks(const attn_backward_operands *operands, size_t row) {
-    const size_t width = operands->width, chunks = chunks_of(operands, place_of(operands, row).item);
-    char *all = operands->rows.grad_query;
+/* A row's gq, or what its gradients of scores add up to, of all chunks. */
+static void sum_chunks(const attn_backward_operands *operands, char *all, size_t row, size_t width) {
+    const size_t chunks = chunks_of(operands, place_of(operands, row).item);
     void *to = row_of(operands, all, row, width);
     if (chunks == 0) memset(to, 0, width * operands->element);
     for (size_t chunk = 1; chunk < chunks; chunk++)
         operands->kernels->add_to(row_of(operands, all, chunk * operands->rows_at_once + row, width), to, width);
+}
+
+/* gq without what the error of delta gave to it: the sum of ge is that of the log-sum-exp's gradient, and an error of d in
+ * delta adds d c to gq. */
+static void mend_query_gradient(const attn_backward_operands *operands, size_t row) {
+    const row_place at = place_of(operands, row);
+    sum_chunks(operands, operands->rows.residual, row, 1);
+    operands->kernels->take_times(row_of(operands, operands->rows.residual, row, 1), lse_gradient(operands, row),
+                                  row_of(operands, operands->kept.context, at.kept, operands->kept.context_row),
+                                  row_of(operands, operands->rows.grad_query, row, operands->width), operands->width);
 }
 
 /* What the scores give to gx: gq for dot, K^T gq for luong, W1 gu for bahdanau. */
@@ -285,7 +306,10 @@ void attn_backward_end(const attn_backward_operands *operands, size_t first, siz
     const attn_layer_call *call = operands->call;
     const size_t features = call->sizes.query_features, joint = joint_width(&call->sizes);
     const bool write = call->sizes.given_query && !call->grad.add_query;
-    for (size_t row = first; row < first + count; row++) sum_chunks(operands, row);
+    for (size_t row = first; row < first + count; row++) {
+        sum_chunks(operands, operands->rows.grad_query, row, operands->width);
+        if (operands->rows.residual) mend_query_gradient(operands, row);
+    }
     if (!(call->sizes.given_query ? call->grad.query : call->grad.h)) return;
     query_gradients(operands, first, count);
     for (size_t row = first; row < first + count; row++) {

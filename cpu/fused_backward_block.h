@@ -17,9 +17,11 @@ typedef struct attn_backward_rows {
     void *gz;         /* (rows, U) */
     void *grad_joint; /* (rows, D + Dq): gc, then what the output gives to gx */
     void *query;      /* (rows, width): as the scores take it; x for dot, NULL where the kept tanh stand for it */
-    void *delta;      /* (rows) */
+    double *delta;    /* (rows) */
     void *grad_query; /* (chunks, rows_at_once, width): gq of each chunk; the first becomes that of all */
-    void *grad_x;     /* (rows, Dq) */
+    void *
+        residual; /* (chunks, rows_at_once): what the gradients of each chunk's scores add up to; dot and luong alone */
+    void *grad_x; /* (rows, Dq) */
 } attn_backward_rows;
 
 /* The operands of a run, the same for all its tasks. */
@@ -39,7 +41,7 @@ typedef struct attn_backward_operands {
 /* Rows [first, first + count): gathers the queries, and makes of the incoming gradients all that the rows of H need. */
 void attn_backward_begin(const attn_backward_operands *operands, size_t first, size_t count);
 
-/* delta of an item's rows: what given gradients of the attention weights add to it. */
+/* delta of an item's rows from all of its rows of H, in place of that from the context. */
 void attn_backward_delta(const attn_backward_operands *operands, size_t item, void *scratch);
 
 /* One chunk of one item: its rows of grad_h, gq, and what it adds to grad_w2 (D, A padded) and grad_v (additive score). The first chunk

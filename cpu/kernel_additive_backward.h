@@ -137,17 +137,22 @@ static void NAMED(segment_dz)(const attn_additive_backward *additive, const attn
     }
 }
 
-static void NAMED(additive_delta)(const attn_rows *rows, const attn_backward_queries *queries,
-                                  const attn_additive_backward *additive, void *delta, void *scratch) {
-    const NAMED(additive_parts) parts = NAMED(additive_parts_in)(additive->score_width, queries->queries, scratch);
-    for (size_t step = 0, n; (n = NAMED(next_segment)(rows, queries->queries, &step)) > 0; step += n) {
+static void NAMED(additive_moments)(const attn_rows *rows, const attn_backward_queries *queries,
+                                    const attn_additive_backward *additive, double *moments, void *scratch) {
+    const size_t count = queries->queries;
+    const NAMED(additive_parts) parts = NAMED(additive_parts_in)(additive->score_width, count, scratch);
+    for (size_t step = 0, n; (n = NAMED(next_segment)(rows, count, &step)) > 0; step += n) {
         attn_rows segment = NAMED(segment_of)(rows, step, n);
+        NAMED(gemm_nt)
+        (count, n, rows->features, queries->grad_context, queries->grad_context_stride, segment.h, rows->h_time,
+         parts.grads, SEGMENT_ROWS);
         NAMED(product_again)(&segment, additive, &parts);
-        for (size_t i = 0; i < queries->queries; i++) {
+        for (size_t i = 0; i < count; i++) {
             NAMED(scores_of_tanh)
             (additive, NAMED(tanh_of)(additive, queries, i, step, n, &parts), n, parts.weights);
             NAMED(segment_weights)(&segment, queries, i, parts.weights);
-            NAMED(add_delta)(&segment, queries, i, step, parts.weights, (real *)delta + i);
+            NAMED(add_moments)
+            (&segment, queries, i, step, parts.weights, parts.grads + i * SEGMENT_ROWS, moments + 2 * i);
         }
     }
 }

@@ -3,6 +3,9 @@
  * With the softmax's maximum m and sum l kept by the forward pass, g the gradient of the context and delta = sum of p da,
  *   p = exp(h q - m) / l,   da = h g,   ds = p (da - delta),   dq += ds h,   dh (+)= ds q + p g.
  *
+ * All ds of a query add up to the gradient of its log-sum-exp, which is mostly 0, while delta has the rounding errors of the context that
+ * it was made of. What the ds really add up to goes to `residual`, so that dq can be mended.
+ *
  * In general the rows of a segment, which lie in the first caches, go through four products:
  *   [e; da] = [q; g] H^T,   then ds and p in their place,   dH (+)= [ds; p]^T [q; g],   dq += ds H.
  * A segment is some consecutive rows that some query attends; the others are not read. */
@@ -59,29 +62,40 @@ static const real *NAMED(grad_weights_at)(const attn_backward_queries *queries, 
 /* One query's weights, and the gradient of each by way of the context, to the gradient of its score. */
 static void NAMED(segment_gradients)(const attn_rows *segment, const attn_backward_queries *queries, size_t query,
                                      size_t step, const real *weights, const real *grad, real *to) {
-    vec delta = v_set1(((const real *)queries->delta)[query]);
+    const double delta = queries->delta[query];
+    const vec high = v_set1((real)delta), low = v_set1((real)(delta - (double)(real)delta));
     const real *given = queries->grad_weights ? NAMED(grad_weights_at)(queries, query, step) : NULL;
     for (size_t i = 0; i < segment->rows; i += VEC_LANES) {
         size_t n = segment->rows - i < VEC_LANES ? segment->rows - i : VEC_LANES;
         vec p = v_load_n(weights + i, n), da = v_load_n(grad + i, n);
         if (given) da = v_add(da, v_load_n(given + i, n));
-        vec ds = v_mul(p, v_sub(da, delta));
+        vec ds = v_mul(p, v_sub(v_sub(da, high), low));
         v_store_n(to + i, v_select_gt(NAMED(attended_lanes)(segment, query, i, n), v_zero(), ds, v_zero()), n);
     }
 }
 
-/* delta += the sum of weight x given gradient of the weight. */
-static void NAMED(add_delta)(const attn_rows *segment, const attn_backward_queries *queries, size_t query, size_t step,
-                             const real *weights, real *delta) {
-    const real *given = NAMED(grad_weights_at)(queries, query, step);
-    vec sum = v_zero();
+/* moments += the sum of p da, the sum of p. */
+static void NAMED(add_moments)(const attn_rows *segment, const attn_backward_queries *queries, size_t query,
+                               size_t step, const real *weights, const real *grad, double *moments) {
+    const real *given = queries->grad_weights ? NAMED(grad_weights_at)(queries, query, step) : NULL;
+    vec first = v_zero(), sum = v_zero();
     for (size_t i = 0; i < segment->rows; i += VEC_LANES) {
         size_t n = segment->rows - i < VEC_LANES ? segment->rows - i : VEC_LANES;
         vec keep = NAMED(attended_lanes)(segment, query, i, n);
-        vec term = v_mul(v_load_n(weights + i, n), v_load_n(given + i, n));
-        sum = v_add(sum, v_select_gt(keep, v_zero(), term, v_zero()));
+        vec p = v_load_n(weights + i, n), da = v_load_n(grad + i, n);
+        if (given) da = v_add(da, v_load_n(given + i, n));
+        first = v_add(first, v_select_gt(keep, v_zero(), v_mul(p, da), v_zero()));
+        sum = v_add(sum, p);
     }
-    *delta += v_sum(sum);
+    moments[0] += (double)v_sum(first);
+    moments[1] += (double)v_sum(sum);
+}
+
+static real NAMED(sum_of)(const real *from, size_t count) {
+    vec sum = v_zero();
+    for (size_t i = 0; i < count; i += VEC_LANES)
+        sum = v_add(sum, v_load_n(from + i, count - i < VEC_LANES ? count - i : VEC_LANES));
+    return v_sum(sum);
 }
 
 static void NAMED(copy_rows)(const void *from, ptrdiff_t stride, size_t rows, size_t columns, real *to) {
@@ -94,17 +108,26 @@ static size_t NAMED(dot_backward_scratch)(size_t features, size_t queries) {
     return (2 * queries * (features + SEGMENT_ROWS)) * sizeof(real);
 }
 
-static void NAMED(dot_delta)(const attn_rows *rows, const attn_backward_queries *queries, void *delta, void *scratch) {
-    const size_t count = queries->queries;
-    real *scores = scratch;
+/* The rows of q, then those of g. */
+static void NAMED(copy_both)(const attn_backward_queries *queries, size_t features, real *to) {
+    NAMED(copy_rows)(queries->query, queries->query_stride, queries->queries, features, to);
+    NAMED(copy_rows)
+    (queries->grad_context, queries->grad_context_stride, queries->queries, features, to + queries->queries * features);
+}
+
+static void NAMED(dot_moments)(const attn_rows *rows, const attn_backward_queries *queries, double *moments,
+                               void *scratch) {
+    const size_t count = queries->queries, features = rows->features;
+    real *both = scratch, *scores = both + 2 * count * features, *grads = scores + count * SEGMENT_ROWS;
+    NAMED(copy_both)(queries, features, both);
     for (size_t step = 0, n; (n = NAMED(next_segment)(rows, count, &step)) > 0; step += n) {
         attn_rows segment = NAMED(segment_of)(rows, step, n);
         NAMED(gemm_nt)
-        (count, n, rows->features, queries->query, queries->query_stride, segment.h, rows->h_time, scores,
-         SEGMENT_ROWS);
+        (2 * count, n, features, both, (ptrdiff_t)features, segment.h, rows->h_time, scores, SEGMENT_ROWS);
         for (size_t i = 0; i < count; i++) {
-            NAMED(segment_weights)(&segment, queries, i, scores + i * SEGMENT_ROWS);
-            NAMED(add_delta)(&segment, queries, i, step, scores + i * SEGMENT_ROWS, (real *)delta + i);
+            real *e = scores + i * SEGMENT_ROWS;
+            NAMED(segment_weights)(&segment, queries, i, e);
+            NAMED(add_moments)(&segment, queries, i, step, e, grads + i * SEGMENT_ROWS, moments + 2 * i);
         }
     }
 }
@@ -114,8 +137,7 @@ static void NAMED(dot_backward_from)(const attn_rows *rows, size_t step, const a
     const size_t count = queries->queries, features = rows->features;
     const ptrdiff_t width = (ptrdiff_t)features;
     real *both = scratch, *scores = both + 2 * count * features, *grads = scores + count * SEGMENT_ROWS;
-    NAMED(copy_rows)(queries->query, queries->query_stride, count, features, both);
-    NAMED(copy_rows)(queries->grad_context, queries->grad_context_stride, count, features, both + count * features);
+    NAMED(copy_both)(queries, features, both);
     for (size_t n; (n = NAMED(next_segment)(rows, count, &step)) > 0; step += n) {
         attn_rows segment = NAMED(segment_of)(rows, step, n);
         NAMED(gemm_nt)(2 * count, n, features, both, width, segment.h, rows->h_time, scores, SEGMENT_ROWS);
@@ -124,6 +146,7 @@ static void NAMED(dot_backward_from)(const attn_rows *rows, size_t step, const a
             NAMED(segment_weights)(&segment, queries, i, e);
             memcpy(p, e, n * sizeof(real));
             NAMED(segment_gradients)(&segment, queries, i, step, p, da, e);
+            ((real *)queries->residual)[i] += NAMED(sum_of)(e, n);
             memcpy(da, p, n * sizeof(real));
         }
         if (grad_h) {
@@ -222,11 +245,11 @@ static ALWAYS_INLINE size_t NAMED(dot_backward_pipeline)(const attn_rows *rows, 
                                                          real *grad_h, ptrdiff_t grad_h_time, size_t full,
                                                          size_t tail) {
     const real *query = queries->query, *grad_context = queries->grad_context, *given = queries->grad_weights;
-    const vec top = v_set1(*(const real *)queries->maximum), delta = v_set1(*(const real *)queries->delta),
+    const vec top = v_set1(*(const real *)queries->maximum), delta = v_set1((real)*queries->delta),
               factor = v_set1(1 / *(const real *)queries->sum);
     NAMED(backward_place) place = {rows->h, grad_h, rows->h_time, grad_h_time};
     NAMED(group_gradients) groups[2];
-    vec q[8], g[8], dq[8], e, da;
+    vec q[8], g[8], dq[8], e, da, residual = v_zero();
     UNROLL for (size_t j = 0; j <= full; j++) {
         q[j] = v_load_n(query + j * VEC_LANES, j == full ? tail : VEC_LANES);
         g[j] = v_load_n(grad_context + j * VEC_LANES, j == full ? tail : VEC_LANES);
@@ -238,8 +261,10 @@ static ALWAYS_INLINE size_t NAMED(dot_backward_pipeline)(const attn_rows *rows, 
         NAMED(backward_step)(place, done < 2 * VEC_LANES ? NULL : group, q, g, dq, &e, &da, full, tail);
         vec p = v_mul(v_exp(v_sub(e, top)), factor);
         if (given) da = v_add(da, v_load(given + done));
+        vec ds = v_mul(p, v_sub(da, delta));
+        residual = v_add(residual, ds);
         v_store(group->weights, p);
-        v_store(group->scores, v_mul(p, v_sub(da, delta)));
+        v_store(group->scores, ds);
         place.h += VEC_LANES * place.stride;
         place.to += VEC_LANES * place.to_stride;
         if (done % SEGMENT_ROWS == 0) NAMED(add_vectors)(queries->grad_query, dq, full, tail);
@@ -252,6 +277,7 @@ static ALWAYS_INLINE size_t NAMED(dot_backward_pipeline)(const attn_rows *rows, 
          group->scores[i % VEC_LANES], q, g, dq, full, tail);
     }
     NAMED(add_vectors)(queries->grad_query, dq, full, tail);
+    *(real *)queries->residual += v_sum(residual);
     return done;
 }
 

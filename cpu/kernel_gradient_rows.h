@@ -41,16 +41,20 @@ static void NAMED(row_scores)(size_t rows, size_t width, const void *t, ptrdiff_
     }
 }
 
-/* The two change places: gradients becomes weights, and weights the scores' gradient weights (gradients + shift). */
-static void NAMED(softmax_gradient)(void *weights, size_t n, const void *shift, void *gradients) {
+/* The two change places: gradients becomes weights, and weights the scores' gradient weights (gradients + shift), whose sum is returned. */
+static double NAMED(softmax_gradient)(void *weights, size_t n, double shift, void *gradients) {
     real *p = weights, *g = gradients;
-    const vec by = v_set1(*(const real *)shift);
+    const vec by = v_set1((real)shift), low = v_set1((real)(shift - (double)(real)shift));
+    vec sum = v_zero();
     for (size_t i = 0; i < n; i += VEC_LANES) {
         const size_t lanes = n - i < VEC_LANES ? n - i : VEC_LANES;
         const vec weight = v_load_n(p + i, lanes), gradient = v_load_n(g + i, lanes);
-        v_store_n(p + i, v_mul(weight, v_add(gradient, by)), lanes);
+        const vec score = v_mul(weight, v_add(v_add(gradient, by), low));
+        sum = v_add(sum, v_keep_n(score, lanes, v_zero()));
+        v_store_n(p + i, score, lanes);
         v_store_n(g + i, weight, lanes);
     }
+    return (double)v_sum(sum);
 }
 
 /* One vector of columns, all rows: the first `lanes` of them. */

@@ -74,11 +74,25 @@ static void NAMED(add_to)(const void *from, void *to, size_t n) {
     v_store_n(y + i, v_add(v_load_n(y + i, n - i), v_load_n(x + i, n - i)), n - i);
 }
 
-static void NAMED(dot_less)(const void *a, const void *b, size_t n, const void *less, void *to) {
+static void NAMED(dot_less)(const void *a, const void *b, size_t n, const void *less, double *to) {
     const real *x = a, *y = b;
     vec sum = v_zero();
     size_t i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) sum = v_fma(v_load(x + i), v_load(y + i), sum);
     sum = v_fma(v_load_n(x + i, n - i), v_load_n(y + i, n - i), sum);
-    *(real *)to = v_sum(sum) - (less ? *(const real *)less : 0);
+    *to = (double)v_sum(sum) - (less ? (double)*(const real *)less : 0);
+}
+
+static void NAMED(mean_less)(const double *moments, const void *less, double *to) {
+    const double mean = moments[1] == 0 ? 0 : moments[0] / moments[1];
+    *to = mean - (less ? (double)*(const real *)less : 0);
+}
+
+static void NAMED(take_times)(const void *factor, const void *less, const void *from, void *to, size_t n) {
+    const real *x = from;
+    real *y = to;
+    const vec by = v_set1(*(const real *)factor - (less ? *(const real *)less : 0));
+    size_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) v_store(y + i, v_fnma(by, v_load(x + i), v_load(y + i)));
+    v_store_n(y + i, v_fnma(by, v_load_n(x + i, n - i), v_load_n(y + i, n - i)), n - i);
 }

@@ -41,7 +41,8 @@ typedef struct attn_backward_queries {
     const void *query;         /* (queries, D or A): as the scores take it */
     const void *grad_context;  /* (queries, D) */
     const void *maximum, *sum; /* of the softmax, as the forward pass kept them: one element a query */
-    const void *delta;         /* sum of weight x gradient of the weight, less the gradient of the log-sum-exp */
+    const double *delta;       /* sum of weight x gradient of the weight, less the gradient of the log-sum-exp */
+    void *residual;            /* the sum of the gradients of the scores by dot product: added to */
     const void *grad_weights;  /* given gradients of the weights, of the first row on; NULL: none */
     void *grad_query;          /* (queries, D or A): of the query as the scores take it; added to */
     ptrdiff_t query_stride, grad_context_stride, grad_weights_row, grad_query_stride;
@@ -90,10 +91,10 @@ typedef struct attn_kernels_real {
                          void *scratch);
     void (*additive_backward)(const attn_rows *rows, const attn_backward_queries *queries, const attn_additive_backward *additive, void *grad_h,
                               ptrdiff_t grad_h_time, int accumulate, void *scratch);
-    /* delta (queries) += the sum over the rows of weight x given gradient of the weight. */
-    void (*dot_delta)(const attn_rows *rows, const attn_backward_queries *queries, void *delta, void *scratch);
-    void (*additive_delta)(const attn_rows *rows, const attn_backward_queries *queries, const attn_additive_backward *additive, void *delta,
-                           void *scratch);
+    /* moments (queries, 2) += the sum over the rows of weight x gradient of the weight, and of the weights. */
+    void (*dot_moments)(const attn_rows *rows, const attn_backward_queries *queries, double *moments, void *scratch);
+    void (*additive_moments)(const attn_rows *rows, const attn_backward_queries *queries, const attn_additive_backward *additive,
+                             double *moments, void *scratch);
     size_t (*dot_backward_scratch)(size_t features, size_t queries); /* bytes, whatever the number of rows */
     size_t (*additive_backward_scratch)(size_t score_width, size_t queries);
     /* For compositions, whose products come from a BLAS (kernel_rows.h). */
@@ -106,15 +107,18 @@ typedef struct attn_kernels_real {
     /* For backward passes. to = grad (1 - y^2), y = tanh; to += from; *to = a b - *less (NULL: 0). */
     void (*tanh_gradient_row)(const void *y, const void *grad, void *to, size_t n);
     void (*add_to)(const void *from, void *to, size_t n);
-    void (*dot_less)(const void *a, const void *b, size_t n, const void *less, void *to);
+    void (*dot_less)(const void *a, const void *b, size_t n, const void *less, double *to);
+    /* *to = moments[0] / moments[1] - *less, 0 for a quotient of zeros; to -= (*factor - *less) from. less NULL: 0. */
+    void (*mean_less)(const double *moments, const void *less, double *to);
+    void (*take_times)(const void *factor, const void *less, const void *from, void *to, size_t n);
     /* For compositions' backward pass (kernel_gradient_rows.h). */
     /* As tanh_scores, and t[r][k] = tanh(z[r][k] + qw[k]); t may be z. */
     void (*tanh_keep)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v, void *t, ptrdiff_t t_row,
                       void *scores, int accumulate);
     /* scores[r] = sum over k < width of t[r][k] v[k] */
     void (*row_scores)(size_t rows, size_t width, const void *t, ptrdiff_t t_row, const void *v, void *scores);
-    /* weights: p -> p (gradients + shift); gradients: -> p. shift: one element. */
-    void (*softmax_gradient)(void *weights, size_t n, const void *shift, void *gradients);
+    /* weights: p -> p (gradients + shift); gradients: -> p. Returns the sum of the new weights. */
+    double (*softmax_gradient)(void *weights, size_t n, double shift, void *gradients);
     /* With g[r][k] = scores[r] v[k] (1 - t[r][k]^2): z = g, or z += g when accumulate; query[k] += sum of g[r][k]; weight[k] += sum of
      * scores[r] t[r][k]. z may be t. */
     void (*tanh_gradient)(size_t rows, size_t width, const void *t, ptrdiff_t t_row, const void *scores, const void *v, void *z, ptrdiff_t z_row,

@@ -31,8 +31,8 @@
         .weights = weights_##suffix,                            \
         .dot_backward = dot_backward_##suffix,                  \
         .additive_backward = additive_backward_##suffix,        \
-        .dot_delta = dot_delta_##suffix,                        \
-        .additive_delta = additive_delta_##suffix,              \
+        .dot_moments = dot_moments_##suffix,                    \
+        .additive_moments = additive_moments_##suffix,          \
         .dot_backward_scratch = dot_backward_scratch_##suffix,  \
         .additive_backward_scratch = additive_backward_scratch_##suffix,\
         .softmax_row = softmax_row_##suffix,                    \
@@ -41,6 +41,8 @@
         .tanh_gradient_row = tanh_gradient_row_##suffix,        \
         .add_to = add_to_##suffix,                              \
         .dot_less = dot_less_##suffix,                          \
+        .mean_less = mean_less_##suffix,                        \
+        .take_times = take_times_##suffix,                      \
         .tanh_keep = tanh_keep_##suffix,                        \
         .row_scores = row_scores_##suffix,                      \
         .softmax_gradient = softmax_gradient_##suffix,          \

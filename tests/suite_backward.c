@@ -223,6 +223,86 @@ Test(backward, gradients_of_scores_sum_to_nothing) {
     kit_problem_free(problem);
 }
 
+/* Rows that have a large part in common and differ little, a long T: the gradients of the scores cancel, and so does every gradient that is
+ * their sum. They are where a feature is 1 everywhere, in K's gradient; where a column of W2 is 0, so that tanh does not change over
+ * time, in W1's and v's, and in W2's with that feature. */
+static kit_problem *make_level(const kit_case *spec) {
+    kit_problem *scratch = kit_problem_make(spec, KIT_GUARD_BEHIND);
+    kit_content content = scratch->content;
+    scratch->content = (kit_content){0};
+    kit_problem_free(scratch);
+    const size_t D = (size_t)spec->features, A = (size_t)(spec->score_width ? spec->score_width : spec->features);
+    for (size_t i = 0; i < (size_t)(spec->batch * spec->timesteps) * D; i++)
+        content.h[i] = i % D ? (float)(3 + 0.01 * content.h[i]) : 1;
+    for (size_t i = 0; content.luong_w && i < D * D; i++) content.luong_w[i] = (float)(0.03 * content.luong_w[i]);
+    for (size_t d = 0; content.bahdanau_w2 && d < D; d++) {
+        content.bahdanau_w1[d * A] = (float)(0.1 * content.bahdanau_w1[d * A]);
+        content.bahdanau_w2[d * A] = 0;
+    }
+    return kit_problem_from(spec, &content, KIT_GUARD_BEHIND);
+}
+
+/* The largest |gc| |H[s]|: with x, the size of what cancels. */
+static double level_size(const kit_problem *problem, const double *gc) {
+    const size_t D = (size_t)problem->spec.features;
+    double most = 0;
+    for (size_t s = 0; s < (size_t)problem->spec.timesteps; s++) {
+        double size = 0;
+        for (size_t d = 0; d < D; d++) size += fabs(gc[d] * problem->content.h[s * D + d]);
+        most = fmax(most, size);
+    }
+    return most;
+}
+
+static void expect_nothing(const kit_problem *problem, const char *name, unsigned which, size_t count, size_t stride,
+                           double limit) {
+    size_t bytes;
+    float *gradient = kit_problem_gradient(problem, which, &bytes);
+    for (size_t i = 0; i < count; i++)
+        cr_assert(fabs((double)gradient[i * stride]) <= limit, "%s: gradient %u, element %zu: %g, limit %g", name,
+                  which, i * stride, (double)gradient[i * stride], limit);
+    free(gradient);
+}
+
+Test(backward, what_sums_up_gradients_of_scores_cancels) {
+    static const struct {
+        const char *name;
+        int64_t timesteps;
+    } cases[] = {{"luong_t4099_f32", 512}, {"bahdanau_t4099_f32", 4099}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kit_case shorter = *find_case(cases[i].name), *spec = &shorter;
+        shorter.timesteps = cases[i].timesteps;
+        kit_problem *problem = make_level(spec);
+        const reference_input in = kit_problem_input(problem);
+        const size_t D = in.features, A = in.score_width;
+        double gc[64] = {0}, largest_x = 0, largest_v = 0;
+        for (size_t d = 0; d < D; d++) {
+            gc[d] = (float)(1 + 0.3 * sin((double)d));
+            largest_x = fmax(largest_x, fabs(problem->content.h[(size_t)(spec->timesteps - 1) * D + d]));
+        }
+        for (size_t k = 0; problem->content.bahdanau_v && k < A; k++)
+            largest_v = fmax(largest_v, fabs(problem->content.bahdanau_v[k]));
+        kit_problem_set_incoming(problem, KIT_CONTEXT, gc);
+        const double limit = 0x1p-24 * level_size(problem, gc);
+        const char *names[WALK_IMPLEMENTATIONS], *forward[WALK_IMPLEMENTATIONS];
+        const size_t count = walk_usable_backward(spec, names),
+                     forwards = walk_usable_flags(spec, ATTN_LAYER_TRAINING, forward);
+        for (size_t n = 0; n < count * forwards; n++) {
+            const char *name = names[n / forwards];
+            train(problem, forward[n % forwards], 1, 0);
+            back(problem, name, 2, KIT_CONTEXT);
+            if (spec->score == ATTN_SCORE_LUONG) {
+                expect_nothing(problem, name, KIT_GRAD_LUONG_W, D, 1, limit * largest_x);
+            } else {
+                expect_nothing(problem, name, KIT_GRAD_W1, D, A, limit * largest_v * largest_x);
+                expect_nothing(problem, name, KIT_GRAD_W2, 1, A, limit * largest_v);
+                expect_nothing(problem, name, KIT_GRAD_V, 1, A, limit);
+            }
+        }
+        kit_problem_free(problem);
+    }
+}
+
 /* NaN in one item's incoming gradient reaches its rows and the sums over items, no other item's rows. */
 Test(backward, nan_stays_in_its_item) {
     static const char *const names[] = {"luong_lengths_f32", "bahdanau_range_f32", "dot_queries_range_f64"};
