@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU backend: opens and closes its device and lists its implementations. */
+#include "cpu/blocks.h"
 #include "cpu/composition.h"
 #include "cpu/device.h"
 #include "cpu/fused.h"
@@ -62,6 +63,8 @@ static const struct {
     {attn_composition_implementations, &attn_composition_implementations_count},
     {attn_sdpa_openblas_implementations, &attn_sdpa_openblas_implementations_count},
     {attn_sdpa_own_implementations, &attn_sdpa_own_implementations_count},
+    {attn_matmul_openblas_implementations, &attn_matmul_openblas_implementations_count},
+    {attn_blocks_implementations, &attn_blocks_implementations_count},
     {NULL, NULL},
 };
 

@@ -1,6 +1,7 @@
-/* In place of openblas.c, composition.c and sdpa_openblas.c in a build without OpenBLAS (ATTN_OPENBLAS=OFF).
+/* In place of openblas.c, composition.c and what else stands on them in a build without OpenBLAS (ATTN_OPENBLAS=OFF).
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cpu/blocks.h"
 #include "cpu/composition.h"
 #include "cpu/openblas.h"
 #include "cpu/sdpa.h"
@@ -16,3 +17,6 @@ const size_t attn_composition_implementations_count = 0;
 
 const attn_implementation attn_sdpa_openblas_implementations[1] = {{.name = NULL}};
 const size_t attn_sdpa_openblas_implementations_count = 0;
+
+const attn_implementation attn_matmul_openblas_implementations[1] = {{.name = NULL}};
+const size_t attn_matmul_openblas_implementations_count = 0;

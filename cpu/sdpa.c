@@ -10,33 +10,23 @@
  * attended are gathered first. */
 #include "cpu/sdpa.h"
 
-#include "cpu/sizes.h"
-#include "lib/carve.h"
+#include "cpu/units.h"
 
 #include <limits.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 /* Fixed: they shape the order of summation. */
 enum { BLOCK_ROWS = 64, BLOCK_KEYS = 256 };
 
-/* Multiply-adds below which waking a thread costs more than it saves. */
-static const double threading_cost = 1 << 20;
-
 typedef struct sdpa {
     const attn_sdpa_call *call;
     attn_sdpa_problem sizes;
     const attn_products *products;
-    size_t slots; /* tasks that run at a time, each with scratch of its own */
     size_t element;
     size_t group, rows; /* query heads that share a key head, and their rows */
     size_t block_rows, block_keys, row_blocks;
     size_t q_row, k_row, scores_row, value_row; /* row strides of the scratch */
-    char *scratches;
-    size_t scratch_size;
-    size_t units;
-    atomic_size_t next;
 } sdpa;
 
 /* What one query sees: the keys [begin, end), less what mask and bias hide. */
@@ -88,7 +78,6 @@ static void measure(sdpa *a) {
     a->q_row = a->k_row = padded(p->head_dim, a->element);
     a->scores_row = padded(a->block_keys, a->element);
     a->value_row = padded(p->value_dim, a->element);
-    a->units = p->batch * p->key_heads * a->row_blocks;
 }
 
 static void carve_partial(const sdpa *a, attn_carver *carver, attn_partial *partial) {
@@ -110,25 +99,26 @@ static void carve_scratch(const sdpa *a, attn_carver *carver, scratch *s) {
     carve_partial(a, carver, &s->part);
 }
 
-/* Counts the workspace, or hands it out. */
-static size_t carve(sdpa *a, void *workspace) {
-    attn_carver one = {.base = NULL}, carver = {.base = workspace};
+static attn_units describe(const attn_device *device, const attn_sdpa_problem *problem, sdpa *a) {
+    *a = (sdpa){.sizes = *problem};
+    measure(a);
+    attn_carver carver = {.base = NULL};
     scratch counted;
-    carve_scratch(a, &one, &counted);
-    a->scratch_size = attn_carved_size(&one);
-    a->scratches = attn_carve(&carver, a->slots, a->scratch_size);
+    carve_scratch(a, &carver, &counted);
+    return (attn_units){.argument = a,
+                        .count = problem->batch * problem->key_heads * a->row_blocks,
+                        .scratch_size = attn_carved_size(&carver),
+                        .slots = (size_t)attn_threads_count(device->threads)};
+}
+
+size_t attn_sdpa_workspace_size(const attn_implementation *implementation, const attn_device *device,
+                                const attn_sdpa_problem *planned) {
+    (void)implementation;
+    sdpa a;
+    attn_units units = describe(device, planned, &a);
+    attn_carver carver = {.base = NULL};
+    attn_units_carve(&units, &carver);
     return attn_carved_size(&carver);
-}
-
-static sdpa describe(const attn_device *device, const attn_sdpa_problem *problem) {
-    sdpa a = {.sizes = *problem, .slots = (size_t)attn_threads_count(device->threads)};
-    measure(&a);
-    return a;
-}
-
-size_t attn_sdpa_workspace_size(const attn_device *device, const attn_sdpa_problem *problem) {
-    sdpa a = describe(device, problem);
-    return carve(&a, NULL);
 }
 
 /* ---- Places ---------------------------------------------------------------------------------------- */
@@ -383,7 +373,10 @@ static void finish_row(const sdpa *a, const unit *u, size_t i, const scratch *s)
 }
 
 /* Later queries see more keys when causal: they come first, so that the threads end together. */
-static void run_unit(const sdpa *a, size_t number, const scratch *s) {
+static void run_unit(const void *argument, size_t number, char *memory) {
+    const sdpa *a = argument;
+    scratch carved, *s = &carved;
+    carve_scratch(a, &(attn_carver){.base = memory}, s);
     const size_t block = a->row_blocks - 1 - number % a->row_blocks, head = number / a->row_blocks;
     const size_t first = block * a->block_rows;
     unit u = {.item = head / a->sizes.key_heads,
@@ -400,28 +393,14 @@ static void run_unit(const sdpa *a, size_t number, const scratch *s) {
     for (size_t i = 0; i < u.count; i++) finish_row(a, &u, i, s);
 }
 
-static void take_units(void *argument, size_t slot) {
-    sdpa *a = argument;
-    scratch s;
-    carve_scratch(a, &(attn_carver){.base = a->scratches + slot * a->scratch_size}, &s);
-    for (;;) {
-        const size_t number = atomic_fetch_add_explicit(&a->next, 1, memory_order_relaxed);
-        if (number >= a->units) return;
-        run_unit(a, number, &s);
-    }
-}
-
 void attn_sdpa_compose(attn_device *device, const attn_products *products, const attn_sdpa_call *call) {
-    sdpa a = describe(device, &call->sizes);
-    a.call = call;
-    a.products = products;
-    carve(&a, call->workspace);
+    sdpa a;
+    attn_units units = describe(device, &call->sizes, &a);
+    a.call = call, a.products = products;
+    units.run = run_unit;
+    attn_units_carve(&units, &(attn_carver){.base = call->workspace});
     const attn_sdpa_problem *p = &a.sizes;
-    const double cost = (double)p->batch * (double)p->query_heads * (double)p->queries * (double)p->keys *
-                        (double)(p->head_dim + p->value_dim);
-    const size_t tasks = least(a.units, a.slots);
-    if (tasks > 1 && cost >= threading_cost)
-        attn_threads_run(device->threads, tasks, take_units, &a);
-    else
-        take_units(&a, 0);
+    attn_units_run(&units, device->threads,
+                   (double)p->batch * (double)p->query_heads * (double)p->queries * (double)p->keys *
+                       (double)(p->head_dim + p->value_dim));
 }

@@ -4,18 +4,6 @@
 #include "cpu/fused_kind.h"
 #include "cpu/sdpa.h"
 
-static void own_nt(const attn_products *products, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
-                   size_t lda, const void *b, size_t ldb, void *c, size_t ldc) {
-    (void)dtype;
-    products->kernels->gemm_nt(m, n, k, a, (ptrdiff_t)lda, b, (ptrdiff_t)ldb, c, (ptrdiff_t)ldc);
-}
-
-static void own_nn(const attn_products *products, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
-                   size_t lda, const void *b, size_t ldb, void *c, size_t ldc) {
-    (void)dtype;
-    products->kernels->gemm(m, n, k, a, (ptrdiff_t)lda, b, (ptrdiff_t)ldb, c, (ptrdiff_t)ldc, false, false);
-}
-
 static const char *refuse(const attn_implementation *implementation, const attn_device *device,
                           const attn_sdpa_problem *problem, bool *hard) {
     (void)problem;
@@ -23,19 +11,13 @@ static const char *refuse(const attn_implementation *implementation, const attn_
     return attn_cpu_refuse_isa(device, kind_of(implementation)->isa);
 }
 
-static size_t workspace_size(const attn_implementation *implementation, const attn_device *device,
-                             const attn_sdpa_problem *planned) {
-    (void)implementation;
-    return attn_sdpa_workspace_size(device, planned);
-}
-
 static attn_status run(const attn_implementation *implementation, attn_device *device, const attn_sdpa_call *call) {
-    const attn_products products = {.kernels = kernels_of(implementation), .nt = own_nt, .nn = own_nn};
+    const attn_products products = attn_own_products(kernels_of(implementation));
     attn_sdpa_compose(device, &products, call);
     return ATTN_OK;
 }
 
-static const attn_sdpa_functions functions = {refuse, workspace_size, run};
+static const attn_sdpa_functions functions = {refuse, attn_sdpa_workspace_size, run};
 
 #define OWN(isa, type_name, type_value)                                                                                \
     {                                                                                                                  \

@@ -6,15 +6,17 @@
 #ifndef ATTN_LIB_BACKEND_H
 #define ATTN_LIB_BACKEND_H
 
-#include "attention/attention.h"
-#include "attention/sdpa.h"
+#include "attention/blocks.h"
 
 #include <stdbool.h>
 
 typedef enum attn_operation {
     ATTN_OPERATION_LAYER_FORWARD = 0,
     ATTN_OPERATION_LAYER_BACKWARD = 1,
-    ATTN_OPERATION_SDPA_FORWARD = 2
+    ATTN_OPERATION_SDPA_FORWARD = 2,
+    ATTN_OPERATION_MATMUL = 3,
+    ATTN_OPERATION_SOFTMAX_FORWARD = 4,
+    ATTN_OPERATION_SOFTMAX_BACKWARD = 5
 } attn_operation;
 
 /* What a context asks of a device, checked and with the environment already consulted. */
@@ -102,6 +104,45 @@ typedef struct attn_sdpa_call {
     void *workspace;
 } attn_sdpa_call;
 
+/* The building blocks, resolved and checked in the same way. */
+typedef struct attn_matmul_problem {
+    attn_dtype dtype;
+    bool transpose_a, transpose_b;
+    size_t batch, heads, rows, columns, depth;
+} attn_matmul_problem;
+
+/* Every dimension but depth is at least 1; a and b are NULL where depth or alpha is 0. */
+typedef struct attn_matmul_call {
+    attn_matmul_problem sizes;
+    double alpha, beta;
+    const void *a, *b;
+    void *c;
+    attn_strides a_strides, b_strides, c_strides;
+    void *workspace;
+} attn_matmul_call;
+
+typedef struct attn_softmax_problem {
+    attn_dtype dtype;
+    attn_causal causal;
+    size_t batch, heads, queries, keys;
+    double scale;
+} attn_softmax_problem;
+
+/* There is at least one query; without keys only lse, which is not NULL then. Outputs may be inputs as blocks.h allows. */
+typedef struct attn_softmax_call {
+    attn_softmax_problem sizes;
+    ptrdiff_t query_offset; /* small enough to be added to any position */
+    const void *scores;     /* forward */
+    const int32_t *key_lengths;
+    const uint8_t *mask;
+    void *weights, *lse;
+    const void *given_weights, *grad_weights, *grad_lse; /* backward */
+    void *grad_scores;
+    attn_strides scores_strides, mask_strides, weights_strides, lse_strides, grad_weights_strides, grad_lse_strides,
+        grad_scores_strides; /* weights_strides: of given_weights too */
+    void *workspace;
+} attn_softmax_call;
+
 typedef struct attn_device attn_device; /* a backend's state behind one context */
 
 typedef struct attn_implementation attn_implementation;
@@ -114,6 +155,22 @@ typedef struct attn_sdpa_functions {
                              const attn_sdpa_problem *planned);
     attn_status (*run)(const attn_implementation *implementation, attn_device *device, const attn_sdpa_call *call);
 } attn_sdpa_functions;
+
+typedef struct attn_matmul_functions {
+    const char *(*refuse)(const attn_implementation *implementation, const attn_device *device,
+                          const attn_matmul_problem *problem, bool *hard);
+    size_t (*workspace_size)(const attn_implementation *implementation, const attn_device *device,
+                             const attn_matmul_problem *planned);
+    attn_status (*run)(const attn_implementation *implementation, attn_device *device, const attn_matmul_call *call);
+} attn_matmul_functions;
+
+typedef struct attn_softmax_functions {
+    const char *(*refuse)(const attn_implementation *implementation, const attn_device *device,
+                          const attn_softmax_problem *problem, bool *hard);
+    size_t (*workspace_size)(const attn_implementation *implementation, const attn_device *device,
+                             const attn_softmax_problem *planned);
+    attn_status (*run)(const attn_implementation *implementation, attn_device *device, const attn_softmax_call *call);
+} attn_softmax_functions;
 
 struct attn_implementation {
     const char *name; /* device:isa or library:score:direction:dtype */
@@ -137,7 +194,10 @@ struct attn_implementation {
                     const attn_layer_call *weights, void *prepared);
     attn_status (*run)(const attn_implementation *implementation, attn_device *device,
                        const attn_layer_problem *planned, const attn_layer_call *call);
-    const attn_sdpa_functions *sdpa; /* of ATTN_OPERATION_SDPA_FORWARD, which has nothing else behind `data` */
+    /* Of the operations beside the layer's, which have nothing else behind `data`. */
+    const attn_sdpa_functions *sdpa;
+    const attn_matmul_functions *matmul;
+    const attn_softmax_functions *softmax;
 };
 
 typedef struct attn_backend {

@@ -21,13 +21,18 @@ typedef struct attn_choice {
 typedef char reason_text[160];
 
 static bool for_question(const attn_implementation *implementation, const attn_question *question) {
-    if (question->operation == ATTN_OPERATION_SDPA_FORWARD) return implementation->dtype == question->sdpa->dtype;
-    return implementation->score == question->layer->score && implementation->dtype == question->layer->dtype;
+    const attn_dtype dtype = implementation->dtype;
+    if (question->sdpa) return dtype == question->sdpa->dtype;
+    if (question->matmul) return dtype == question->matmul->dtype;
+    if (question->softmax) return dtype == question->softmax->dtype;
+    return implementation->score == question->layer->score && dtype == question->layer->dtype;
 }
 
 static const char *what_it_computes(const attn_implementation *implementation, reason_text text) {
+    const attn_operation operation = implementation->operation;
+    const bool layer = operation == ATTN_OPERATION_LAYER_FORWARD || operation == ATTN_OPERATION_LAYER_BACKWARD;
     snprintf(text, sizeof(reason_text), "computes %s in %s",
-             implementation->operation == ATTN_OPERATION_SDPA_FORWARD ? "sdpa" : attn_score_name(implementation->score),
+             layer ? attn_score_name(implementation->score) : attn_operation_name(operation),
              attn_dtype_name(implementation->dtype));
     return text;
 }
@@ -35,8 +40,9 @@ static const char *what_it_computes(const attn_implementation *implementation, r
 static const char *ask(const attn_choice *choice, const attn_implementation *implementation, bool *hard) {
     const attn_question *question = choice->question;
     const attn_device *device = choice->context->device;
-    if (question->operation == ATTN_OPERATION_SDPA_FORWARD)
-        return implementation->sdpa->refuse(implementation, device, question->sdpa, hard);
+    if (question->sdpa) return implementation->sdpa->refuse(implementation, device, question->sdpa, hard);
+    if (question->matmul) return implementation->matmul->refuse(implementation, device, question->matmul, hard);
+    if (question->softmax) return implementation->softmax->refuse(implementation, device, question->softmax, hard);
     return implementation->refuse(implementation, device, question->layer, hard);
 }
 

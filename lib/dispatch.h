@@ -13,6 +13,8 @@ typedef struct attn_question {
     attn_operation operation;
     const attn_layer_problem *layer;
     const attn_sdpa_problem *sdpa;
+    const attn_matmul_problem *matmul;
+    const attn_softmax_problem *softmax;
 } attn_question;
 
 /* Walks the implementations of the operation in order of preference and chooses the first that refuses nothing. When all refuse, the

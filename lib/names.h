@@ -10,9 +10,10 @@ static inline const char *attn_score_name(attn_score score) {
 }
 
 static inline const char *attn_operation_name(attn_operation operation) {
-    static const char *const names[] = {[ATTN_OPERATION_LAYER_FORWARD] = "layer's forward",
-                                        [ATTN_OPERATION_LAYER_BACKWARD] = "layer's backward",
-                                        [ATTN_OPERATION_SDPA_FORWARD] = "sdpa forward"};
+    static const char *const names[] = {
+        [ATTN_OPERATION_LAYER_FORWARD] = "layer's forward",   [ATTN_OPERATION_LAYER_BACKWARD] = "layer's backward",
+        [ATTN_OPERATION_SDPA_FORWARD] = "sdpa forward",       [ATTN_OPERATION_MATMUL] = "matmul",
+        [ATTN_OPERATION_SOFTMAX_FORWARD] = "softmax forward", [ATTN_OPERATION_SOFTMAX_BACKWARD] = "softmax backward"};
     return names[operation];
 }
 

@@ -31,7 +31,11 @@ struct attn_plan {
     attn_context *context;
     const attn_implementation *implementation;
     attn_layer_problem problem;
-    attn_sdpa_problem sdpa; /* in place of problem, for its operation */
+    union { /* in place of problem, for the operations beside the layer's */
+        attn_sdpa_problem sdpa;
+        attn_matmul_problem matmul;
+        attn_softmax_problem softmax;
+    };
     size_t workspace_size, prepared_size, kept_size;
 };
 
@@ -40,5 +44,8 @@ attn_status attn_plan_create(attn_context *context, const attn_question *questio
 
 /* ATTN_ERROR_INVALID_ARGUMENT when the plan is not one of the operation. */
 attn_status attn_plan_check_operation(const attn_plan *plan, attn_operation operation);
+
+/* ATTN_ERROR_WORKSPACE or ATTN_ERROR_ALIGNMENT when a workspace does not serve. */
+attn_status attn_plan_check_workspace(const attn_plan *plan, const void *workspace, size_t size);
 
 #endif

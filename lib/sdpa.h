@@ -14,4 +14,7 @@ attn_status attn_sdpa_resolve_call(const attn_plan *plan, const attn_sdpa_forwar
 /* The largest distance between a position and a key that is told from infinity: any three of them add up. */
 #define ATTN_SDPA_FARTHEST (PTRDIFF_MAX / 8)
 
+/* A run's query_offset: ATTN_ERROR_RANGE past that. */
+attn_status attn_check_offset(int64_t given, ptrdiff_t *offset);
+
 #endif

@@ -2,6 +2,7 @@
 /* From the arguments of a run to a call. */
 #include "lib/names.h"
 #include "lib/sdpa.h"
+#include "lib/sizes.h"
 #include "lib/status.h"
 #include "lib/tensor.h"
 
@@ -27,60 +28,39 @@ static const attn_tensor_kind workspace_kind = {
 
 /* ---- Sizes ------------------------------------------------------------------------------------------ */
 
-static attn_status resolve_size(const char *name, int64_t given, size_t *size) {
-    if (given == ATTN_PLANNED) return ATTN_OK;
-    if (given < 0)
-        return attn_fail(ATTN_ERROR_SHAPE, "args.%s: is %lld, want 0 or more, or ATTN_PLANNED", name, (long long)given);
-    if ((uint64_t)given > *size)
-        return attn_fail(ATTN_ERROR_RANGE, "args.%s: is %lld, want at most the planned %zu", name, (long long)given,
-                         *size);
-    *size = (size_t)given;
+attn_status attn_check_offset(int64_t given, ptrdiff_t *offset) {
+    if (given > ATTN_SDPA_FARTHEST || given < -ATTN_SDPA_FARTHEST)
+        return attn_fail(ATTN_ERROR_RANGE, "args.query_offset: is %lld, want at most %lld in magnitude",
+                         (long long)given, (long long)ATTN_SDPA_FARTHEST);
+    *offset = (ptrdiff_t)given;
     return ATTN_OK;
 }
 
 static attn_status resolve_sizes(const attn_sdpa_forward_args *args, attn_sdpa_call *call) {
-    attn_status status = resolve_size("batch", args->batch, &call->sizes.batch);
-    if (!status) status = resolve_size("queries", args->queries, &call->sizes.queries);
-    if (!status) status = resolve_size("keys", args->keys, &call->sizes.keys);
+    attn_status status = attn_resolve_size("batch", args->batch, &call->sizes.batch);
+    if (!status) status = attn_resolve_size("queries", args->queries, &call->sizes.queries);
+    if (!status) status = attn_resolve_size("keys", args->keys, &call->sizes.keys);
     if (status) return status;
-    if (args->query_offset > ATTN_SDPA_FARTHEST || args->query_offset < -ATTN_SDPA_FARTHEST)
-        return attn_fail(ATTN_ERROR_RANGE, "args.query_offset: is %lld, want at most %lld in magnitude",
-                         (long long)args->query_offset, (long long)ATTN_SDPA_FARTHEST);
-    call->query_offset = (ptrdiff_t)args->query_offset;
-    return ATTN_OK;
+    return attn_check_offset(args->query_offset, &call->query_offset);
 }
 
 /* ---- Tensors ---------------------------------------------------------------------------------------- */
-
-static const void *take(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer, size_t element,
-                        const attn_heads_shape *shape, attn_strides *strides) {
-    const attn_tensor *t = attn_tensors_add_heads(tensors, kind, pointer, element, shape);
-    if (!t) return NULL;
-    *strides = (attn_strides){t->stride[0], t->stride[1], t->stride[2], t->stride[3]};
-    return pointer;
-}
-
-static const void *take_dense(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer, size_t element,
-                              size_t count) {
-    return attn_tensors_add(tensors, kind, pointer, element, &(attn_tensor_shape){.count = {1, 1, count}}) ? pointer
-                                                                                                           : NULL;
-}
 
 static void take_inputs(attn_tensors *tensors, const attn_sdpa_forward_args *args, attn_sdpa_call *call) {
     const attn_sdpa_problem *s = &call->sizes;
     const size_t element = attn_dtype_size(s->dtype);
     const attn_heads_shape q = {{s->batch, s->query_heads, s->queries, s->head_dim},
                                 {args->q_batch_stride, args->q_head_stride, args->q_row_stride},
-                                false},
+                                0},
                            k = {{s->batch, s->key_heads, s->keys, s->head_dim},
                                 {args->k_batch_stride, args->k_head_stride, args->k_row_stride},
-                                false},
+                                0},
                            v = {{s->batch, s->key_heads, s->keys, s->value_dim},
                                 {args->v_batch_stride, args->v_head_stride, args->v_row_stride},
-                                false};
-    call->q = take(tensors, &q_kind, args->q, element, &q, &call->q_strides);
-    call->k = take(tensors, &k_kind, args->k, element, &k, &call->k_strides);
-    call->v = take(tensors, &v_kind, args->v, element, &v, &call->v_strides);
+                                0};
+    call->q = attn_take_heads(tensors, &q_kind, args->q, element, &q, &call->q_strides);
+    call->k = attn_take_heads(tensors, &k_kind, args->k, element, &k, &call->k_strides);
+    call->v = attn_take_heads(tensors, &v_kind, args->v, element, &v, &call->v_strides);
 }
 
 static void take_options(attn_tensors *tensors, const attn_sdpa_forward_args *args, attn_sdpa_call *call) {
@@ -89,16 +69,17 @@ static void take_options(attn_tensors *tensors, const attn_sdpa_forward_args *ar
     const attn_heads_shape mask = {
         {s->batch, s->query_heads, s->queries, s->keys},
         {args->mask_batch_stride, args->mask_head_stride, args->mask_query_stride, args->mask_key_stride},
-        true};
+        4};
     const attn_heads_shape bias = {
         {s->batch, s->query_heads, s->queries, s->keys},
         {args->bias_batch_stride, args->bias_head_stride, args->bias_query_stride, args->bias_key_stride},
-        true};
-    call->key_lengths = take_dense(tensors, &key_lengths_kind, args->key_lengths, sizeof *args->key_lengths, s->batch);
-    call->mask = take(tensors, &mask_kind, args->mask, sizeof *args->mask, &mask, &call->mask_strides);
-    call->bias = take(tensors, &bias_kind, args->bias, element, &bias, &call->bias_strides);
-    call->alibi_slopes = take_dense(tensors, &alibi_kind, args->alibi_slopes, element, s->query_heads);
-    call->sinks = take_dense(tensors, &sinks_kind, args->sinks, element, s->query_heads);
+        4};
+    call->key_lengths =
+        attn_take_dense(tensors, &key_lengths_kind, args->key_lengths, sizeof *args->key_lengths, s->batch);
+    call->mask = attn_take_heads(tensors, &mask_kind, args->mask, sizeof *args->mask, &mask, &call->mask_strides);
+    call->bias = attn_take_heads(tensors, &bias_kind, args->bias, element, &bias, &call->bias_strides);
+    call->alibi_slopes = attn_take_dense(tensors, &alibi_kind, args->alibi_slopes, element, s->query_heads);
+    call->sinks = attn_take_dense(tensors, &sinks_kind, args->sinks, element, s->query_heads);
 }
 
 static void take_outputs(attn_tensors *tensors, const attn_sdpa_forward_args *args, attn_sdpa_call *call) {
@@ -106,24 +87,19 @@ static void take_outputs(attn_tensors *tensors, const attn_sdpa_forward_args *ar
     const size_t element = attn_dtype_size(s->dtype);
     const attn_heads_shape output = {{s->batch, s->query_heads, s->queries, s->value_dim},
                                      {args->output_batch_stride, args->output_head_stride, args->output_row_stride},
-                                     false},
+                                     0},
                            lse = {{s->batch, s->query_heads, 1, s->queries},
                                   {args->lse_batch_stride, args->lse_head_stride},
-                                  false},
+                                  0},
                            weights = {{s->batch, s->query_heads, s->queries, s->keys},
                                       {args->attention_weights_batch_stride, args->attention_weights_head_stride,
                                        args->attention_weights_row_stride},
-                                      false};
-    if (take(tensors, &output_kind, args->output, element, &output, &call->output_strides)) call->output = args->output;
-    if (take(tensors, &lse_kind, args->lse, element, &lse, &call->lse_strides)) call->lse = args->lse;
-    if (take(tensors, &weights_kind, args->attention_weights, element, &weights, &call->weights_strides))
+                                      0};
+    if (attn_take_heads(tensors, &output_kind, args->output, element, &output, &call->output_strides))
+        call->output = args->output;
+    if (attn_take_heads(tensors, &lse_kind, args->lse, element, &lse, &call->lse_strides)) call->lse = args->lse;
+    if (attn_take_heads(tensors, &weights_kind, args->attention_weights, element, &weights, &call->weights_strides))
         call->attention_weights = args->attention_weights;
-}
-
-static attn_status check_workspace(const attn_plan *plan, const attn_sdpa_forward_args *args) {
-    if (args->workspace_size >= plan->workspace_size) return ATTN_OK;
-    return attn_fail(ATTN_ERROR_WORKSPACE, "args.workspace_size: is %zu, want at least %zu (attn_plan_workspace_size)",
-                     args->workspace_size, plan->workspace_size);
 }
 
 /* ---- What the plan knows of --------------------------------------------------------------------------- */
@@ -158,14 +134,14 @@ attn_status attn_sdpa_resolve_call(const attn_plan *plan, const attn_sdpa_forwar
     *call = (attn_sdpa_call){.sizes = plan->sdpa};
     attn_status status = resolve_sizes(args, call);
     if (!status) status = check_flags(plan, args);
-    if (!status) status = check_workspace(plan, args);
+    if (!status) status = attn_plan_check_workspace(plan, args->workspace, args->workspace_size);
     if (status) return status;
     attn_tensors tensors;
     tensors.count = 0, tensors.status = ATTN_OK;
     take_inputs(&tensors, args, call);
     take_options(&tensors, args, call);
     take_outputs(&tensors, args, call);
-    if (take_dense(&tensors, &workspace_kind, args->workspace, 1, plan->workspace_size))
+    if (attn_take_dense(&tensors, &workspace_kind, args->workspace, 1, plan->workspace_size))
         call->workspace = args->workspace;
     status = attn_tensors_check(&tensors);
     return status || plan->context->backend->device_memory ? status : check_lengths(call);

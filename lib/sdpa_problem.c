@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a descriptor to a problem. */
-#include "lib/names.h"
-#include "lib/region.h"
 #include "lib/sdpa.h"
+#include "lib/sizes.h"
 #include "lib/status.h"
 #include "lib/structs.h"
 
@@ -29,55 +28,33 @@ static attn_status check_values(const attn_sdpa_desc *desc) {
 }
 
 static attn_status check_sizes(const attn_sdpa_desc *desc) {
-    const struct {
-        const char *name;
-        int64_t size, least;
-    } sizes[] = {{"batch", desc->batch, 0},
-                 {"query_heads", desc->query_heads, 0},
-                 {"key_heads", desc->key_heads, 0},
-                 {"queries", desc->queries, 0},
-                 {"keys", desc->keys, 0},
-                 {"head_dim", desc->head_dim, 1},
-                 {"value_dim", desc->value_dim, ATTN_HEAD_DIM},
-                 {"window_left", desc->window_left, ATTN_NO_WINDOW},
-                 {"window_right", desc->window_right, ATTN_NO_WINDOW}};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        if (sizes[i].size < sizes[i].least)
-            return attn_fail(ATTN_ERROR_SHAPE, "desc.%s: is %lld, want at least %lld", sizes[i].name,
-                             (long long)sizes[i].size, (long long)sizes[i].least);
-        if (sizes[i].size > PTRDIFF_MAX)
-            return attn_fail(ATTN_ERROR_OVERFLOW, "desc.%s: is %lld, want at most %lld", sizes[i].name,
-                             (long long)sizes[i].size, (long long)PTRDIFF_MAX);
-    }
+    const attn_size_rule rules[] = {{"batch", desc->batch, 0},
+                                    {"query_heads", desc->query_heads, 0},
+                                    {"key_heads", desc->key_heads, 0},
+                                    {"queries", desc->queries, 0},
+                                    {"keys", desc->keys, 0},
+                                    {"head_dim", desc->head_dim, 1},
+                                    {"value_dim", desc->value_dim, ATTN_HEAD_DIM},
+                                    {"window_left", desc->window_left, ATTN_NO_WINDOW},
+                                    {"window_right", desc->window_right, ATTN_NO_WINDOW}};
+    const attn_status status = attn_check_sizes(rules, sizeof rules / sizeof *rules);
+    if (status) return status;
     if (desc->key_heads > 0 && desc->query_heads % desc->key_heads != 0)
         return attn_fail(ATTN_ERROR_SHAPE, "desc.query_heads: is %lld, want a multiple of key_heads, %lld",
                          (long long)desc->query_heads, (long long)desc->key_heads);
     return ATTN_OK;
 }
 
-/* Whether the product with a size fits; a factor of 0 counts as 1, so that no order of multiplication overflows either. */
-static bool product_fits(size_t size, const size_t factors[4]) {
-    for (int i = 0; i < 4; i++)
-        if (factors[i] > 1 && __builtin_mul_overflow(size, factors[i], &size)) return false;
-    return size <= (size_t)ATTN_LARGEST_EXTENT;
-}
-
 static attn_status check_products(const attn_sdpa_problem *p) {
-    const bool weights = p->flags & ATTN_SDPA_WEIGHTS;
-    const struct {
-        const char *what;
-        size_t factors[4];
-    } products[] = {
-        {"batch * query_heads * queries * head_dim", {p->batch, p->query_heads, p->queries, p->head_dim}},
-        {"batch * query_heads * queries * value_dim", {p->batch, p->query_heads, p->queries, p->value_dim}},
-        {"batch * key_heads * keys * head_dim", {p->batch, p->key_heads, p->keys, p->head_dim}},
-        {"batch * key_heads * keys * value_dim", {p->batch, p->key_heads, p->keys, p->value_dim}},
-        {"batch * query_heads * queries * keys", {p->batch, p->query_heads, p->queries, weights ? p->keys : 1}},
+    const size_t b = p->batch, h = p->query_heads, g = p->key_heads, s = p->queries, t = p->keys;
+    const attn_product_rule rules[] = {
+        {"batch * query_heads * queries * head_dim", {b, h, s, p->head_dim}},
+        {"batch * query_heads * queries * value_dim", {b, h, s, p->value_dim}},
+        {"batch * key_heads * keys * head_dim", {b, g, t, p->head_dim}},
+        {"batch * key_heads * keys * value_dim", {b, g, t, p->value_dim}},
+        {"batch * query_heads * queries * keys", {b, h, s, p->flags & ATTN_SDPA_WEIGHTS ? t : 1}},
     };
-    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
-        if (!product_fits(attn_dtype_size(p->dtype), products[i].factors))
-            return attn_fail(ATTN_ERROR_OVERFLOW, "desc: %s is too large for the address space", products[i].what);
-    return ATTN_OK;
+    return attn_check_products(p->dtype, rules, sizeof rules / sizeof *rules);
 }
 
 static ptrdiff_t window(int64_t given) { return given < ATTN_SDPA_FARTHEST ? (ptrdiff_t)given : ATTN_NO_WINDOW; }

@@ -4,6 +4,7 @@
 #define ATTN_LIB_TENSOR_H
 
 #include "attention/attention.h"
+#include "lib/backend.h"
 #include "lib/region.h"
 
 /* What is the same for a tensor in every call. */
@@ -22,11 +23,11 @@ typedef struct attn_tensor_shape {
     int64_t given[ATTN_TENSOR_DIMS];
 } attn_tensor_shape;
 
-/* Four dimensions. Strides that repeat are taken as they are; others as above, that of the last dimension 1. */
+/* Four dimensions. The strides of the first `repeating` ones are taken as they are, 0 repeats; others as above, that of the last 1. */
 typedef struct attn_heads_shape {
     size_t count[ATTN_REGION_DIMS];
     int64_t given[ATTN_REGION_DIMS];
-    bool repeats;
+    int repeating;
 } attn_heads_shape;
 
 typedef struct attn_tensor {
@@ -50,6 +51,14 @@ const attn_tensor *attn_tensors_add(attn_tensors *tensors, const attn_tensor_kin
 /* The same for four dimensions (tensor_heads.c). */
 const attn_tensor *attn_tensors_add_heads(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
                                           size_t element, const attn_heads_shape *shape);
+
+/* The same, and the strides where there is a tensor: the pointer, or NULL. */
+const void *attn_take_heads(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer, size_t element,
+                            const attn_heads_shape *shape, attn_strides *strides);
+
+/* A tensor of one dimension without gaps: the pointer, or NULL. */
+const void *attn_take_dense(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer, size_t element,
+                            size_t count);
 
 /* The status so far; if that is ATTN_OK, ATTN_ERROR_OVERLAP when one that is written shares a byte with any other. */
 attn_status attn_tensors_check(const attn_tensors *tensors);

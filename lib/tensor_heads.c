@@ -18,9 +18,9 @@ static attn_status resolve_stride(const attn_tensor_kind *kind, const attn_heads
     const bool overflow = d < ELEMENT && __builtin_mul_overflow(shape->count[d + 1], (size_t)stride[d + 1], &dense);
     if (given < 0)
         return attn_fail(ATTN_ERROR_SHAPE, "%s: is %lld, want 0 (%s) or more", kind->strides[d], (long long)given,
-                         shape->repeats ? "repeat" : "dense");
+                         d < shape->repeating ? "repeat" : "dense");
     if ((uint64_t)given > PTRDIFF_MAX) return stride_overflow(kind);
-    if (shape->repeats) {
+    if (d < shape->repeating) {
         stride[d] = (ptrdiff_t)given;
         return ATTN_OK;
     }
@@ -35,8 +35,8 @@ static attn_status resolve_stride(const attn_tensor_kind *kind, const attn_heads
 /* No element depends on the stride of a dimension of one step; below, none shall overflow by it either. */
 static void drop_unused_strides(const attn_heads_shape *shape, ptrdiff_t *stride) {
     for (int d = BATCH; d <= ELEMENT; d++)
-        if (shape->count[d] == 1) stride[d] = d == ROW && !shape->repeats ? (ptrdiff_t)shape->count[ELEMENT] : 0;
-    if (!shape->repeats) stride[ELEMENT] = 1;
+        if (shape->count[d] == 1) stride[d] = d == ROW && d >= shape->repeating ? (ptrdiff_t)shape->count[ELEMENT] : 0;
+    if (shape->repeating <= ELEMENT) stride[ELEMENT] = 1;
 }
 
 /* Each stride at least what the smaller ones reach: then no two elements are the same. */
@@ -88,4 +88,18 @@ const attn_tensor *attn_tensors_add_heads(attn_tensors *tensors, const attn_tens
     if (tensors->status) return NULL;
     tensors->count++;
     return tensor;
+}
+
+const void *attn_take_heads(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer, size_t element,
+                            const attn_heads_shape *shape, attn_strides *strides) {
+    const attn_tensor *t = attn_tensors_add_heads(tensors, kind, pointer, element, shape);
+    if (!t) return NULL;
+    *strides = (attn_strides){t->stride[0], t->stride[1], t->stride[2], t->stride[3]};
+    return pointer;
+}
+
+const void *attn_take_dense(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer, size_t element,
+                            size_t count) {
+    return attn_tensors_add(tensors, kind, pointer, element, &(attn_tensor_shape){.count = {1, 1, count}}) ? pointer
+                                                                                                           : NULL;
 }

@@ -319,6 +319,31 @@ Test(sdpa, hidden_weights_stay_zero_beside_nan) {
     sdpa_problem_free(problem);
 }
 
+/* Queries that see nothing give zeros, whatever the others see. */
+static void empty_rows(sdpa_problem *problem, const attn_plan *plan) {
+    const size_t values = 2 * 2 * 19 * 8;
+    double *before = memcpy(malloc(values * sizeof *before), problem->content.v, values * sizeof *before);
+    for (size_t i = 0; i < values; i++) problem->content.v[i] = NAN;
+    sdpa_problem_store(problem);
+    run_ok(problem, plan);
+    for (size_t h = 0; h < 2; h++)
+        for (size_t i = 0; i < 7; i++)
+            for (size_t d = 0; d < 8; d++) {
+                const double value = sdpa_get(&problem->outputs[SDPA_OUTPUT], 0, h, i, d);
+                cr_assert(i % 3 == 0 ? value == 0 : isnan(value), "%s: row %zu: %g", attn_plan_implementation(plan), i,
+                          value);
+            }
+    memcpy(problem->content.v, before, values * sizeof *before);
+    sdpa_problem_store(problem);
+    free(before);
+}
+
+Test(sdpa, empty_rows_stay_zero_beside_nan) {
+    sdpa_problem *problem = sdpa_problem_make(case_of("mask_empty_f32"), KIT_GUARD_BEHIND);
+    on_each(problem, 1, empty_rows);
+    sdpa_problem_free(problem);
+}
+
 /* A bias of +inf or NaN makes its row NaN, and no other. */
 static void bias_spreads(sdpa_problem *problem, const attn_plan *plan) {
     static const double values[] = {INFINITY, NAN};
