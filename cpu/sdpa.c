@@ -167,7 +167,20 @@ static void scale_row(const sdpa *a, const void *from, double factor, void *to, 
 }
 
 static void hide_row(const sdpa *a, void *scores, size_t n) {
-    for (size_t i = 0; i < n; i++) set(a, (char *)scores + i * a->element, -INFINITY);
+    if (a->sizes.dtype == ATTN_FLOAT32)
+        for (size_t i = 0; i < n; i++) ((float *)scores)[i] = -INFINITY;
+    else
+        for (size_t i = 0; i < n; i++) ((double *)scores)[i] = -INFINITY;
+}
+
+/* Hides what the mask does not show. */
+static void mask_row(const sdpa *a, void *scores, const uint8_t *mask, ptrdiff_t step, size_t n) {
+    if (a->sizes.dtype == ATTN_FLOAT32)
+        for (size_t i = 0; i < n; i++)
+            ((float *)scores)[i] = mask[(ptrdiff_t)i * step] ? ((float *)scores)[i] : -INFINITY;
+    else
+        for (size_t i = 0; i < n; i++)
+            ((double *)scores)[i] = mask[(ptrdiff_t)i * step] ? ((double *)scores)[i] : -INFINITY;
 }
 
 /* ---- Rows ------------------------------------------------------------------------------------------- */
@@ -215,15 +228,23 @@ static bool is_hidden(const sdpa *a, const query_row *row, size_t key) {
 
 /* ---- Keys ------------------------------------------------------------------------------------------- */
 
+/* Adds the keys that one row attends to. */
+static void find_seen(const sdpa *a, const query_row *row, const key_block *k, bool *seen) {
+    const size_t begin = most(k->first, row->begin), end = least(k->end, row->end);
+    const ptrdiff_t step = a->call->mask_strides.element;
+    if (row->bias)
+        for (size_t key = begin; key < end; key++) seen[key - k->first] |= !is_hidden(a, row, key);
+    else
+        for (size_t key = begin; key < end; key++) seen[key - k->first] |= row->mask[(ptrdiff_t)key * step] != 0;
+}
+
 /* Where a mask or a bias can hide keys from all rows, those that some row attends to. */
 static void find_keys(const sdpa *a, const unit *u, key_block *k, const scratch *s) {
     bool seen[BLOCK_KEYS] = {false};
     k->count = k->end - k->first;
     k->index = NULL;
     if (!a->call->mask && !a->call->bias) return;
-    for (size_t i = 0; i < u->count; i++)
-        for (size_t key = most(k->first, s->rows[i].begin); key < least(k->end, s->rows[i].end); key++)
-            if (!is_hidden(a, &s->rows[i], key)) seen[key - k->first] = true;
+    for (size_t i = 0; i < u->count; i++) find_seen(a, &s->rows[i], k, seen);
     size_t count = 0;
     for (size_t j = 0; j < k->count; j++)
         if (seen[j]) s->index[count++] = j;
@@ -268,15 +289,19 @@ static const void *alibi_terms(const sdpa *a, const query_row *row, const key_bl
     return s->terms;
 }
 
+/* A bias of -inf has hidden its keys already. */
 static void hide(const sdpa *a, const query_row *row, const key_block *k, void *scores) {
-    if (!k->index && !row->mask) {
-        const size_t begin = most(k->first, row->begin), end = most(begin, least(k->end, row->end));
-        hide_row(a, scores, least(begin, k->end) - k->first);
-        if (end < k->end) hide_row(a, at(a, scores, 0, 0, end - k->first), k->end - end);
+    if (k->index) {
+        for (size_t j = 0; j < k->count; j++)
+            if (is_hidden(a, row, k->first + k->index[j])) set(a, at(a, scores, 0, 0, j), -INFINITY);
         return;
     }
-    for (size_t j = 0; j < k->count; j++)
-        if (is_hidden(a, row, k->first + (k->index ? k->index[j] : j))) set(a, at(a, scores, 0, 0, j), -INFINITY);
+    const size_t begin = least(k->end, most(k->first, row->begin)), end = most(begin, least(k->end, row->end));
+    hide_row(a, scores, begin - k->first);
+    hide_row(a, at(a, scores, 0, 0, end - k->first), k->end - end);
+    if (row->mask)
+        mask_row(a, at(a, scores, 0, 0, begin - k->first), row->mask + (ptrdiff_t)begin * a->call->mask_strides.element,
+                 a->call->mask_strides.element, end - begin);
 }
 
 static void finish_scores(const sdpa *a, const query_row *row, const key_block *k, void *scores, const scratch *s) {

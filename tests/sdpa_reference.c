@@ -116,7 +116,7 @@ static void finish_query(const attn_sdpa_desc *desc, const sdpa_content *content
     for (int64_t j = 0; j < S; j++)
         if (state->attended[j]) state->sum += state->score[j] = EXP(state->score[j] - state->largest);
     out->lse[row] = nothing ? -INFINITY : (long double)(state->largest + LOG(state->sum));
-    out->lse_gates[row] = u * (2 * state->a + 2 * state->s + 8);
+    out->lse_gates[row] = u * (2 * state->a + 2 * state->s + 2 * log((double)state->count + 1) + 8);
     for (int64_t j = 0; j < S; j++) {
         const quad p = state->attended[j] ? state->score[j] / state->sum : 0;
         out->attention_weights[row * (size_t)S + (size_t)j] = (long double)p;

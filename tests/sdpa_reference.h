@@ -8,7 +8,7 @@
  *     C   = 2A + 2S + sqrt(T) + 8
  *     output              u C M_d + eta max|v[j][d]|
  *     attention weights   2u C p + eta
- *     lse                 u (2A + 2S + 8) */
+ *     lse                 u (2A + 2S + 2 log(T + 1) + 8) */
 #ifndef ATTN_TESTS_SDPA_REFERENCE_H
 #define ATTN_TESTS_SDPA_REFERENCE_H
 
