@@ -121,13 +121,35 @@ Test(choice, batch_invariant_contexts_avoid_compositions) {
         for (int dtype = ATTN_FLOAT32; dtype <= ATTN_FLOAT64; dtype++) {
             attn_layer_desc desc = ATTN_LAYER_DESC_INIT;
             desc.score = (attn_score)score, desc.dtype = (attn_dtype)dtype;
-            desc.batch = 4, desc.timesteps = 100, desc.features = 1000, desc.units = 10;
+            desc.batch = 4, desc.timesteps = 100, desc.features = 2000, desc.units = 10;
             attn_plan *plan;
             cr_assert(attn_layer_forward_plan(context, &desc, &plan) == ATTN_OK, "%s", attn_last_error_message());
             cr_assert(!strstr(attn_plan_implementation(plan), "openblas"), "%s", attn_plan_implementation(plan));
             attn_plan_destroy(plan);
         }
     attn_context_destroy(context);
+}
+
+/* Nor are they to be had by force. */
+Test(choice, batch_invariant_contexts_refuse_forced_compositions) {
+    attn_context *all = kit_context(1, NULL);
+    const char *names[WALK_IMPLEMENTATIONS];
+    const size_t count =
+        kit_implementations(all, "forward", ATTN_SCORE_LUONG, ATTN_FLOAT32, names, WALK_IMPLEMENTATIONS);
+    kit_problem *problem = kit_problem_make(find_case("luong_d64_f32"), KIT_GUARD_BEHIND);
+    for (size_t i = 0; i < count; i++) {
+        if (!strstr(names[i], "openblas")) continue;
+        attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+        options.flags = ATTN_CONTEXT_BATCH_INVARIANT, options.implementation = names[i];
+        attn_context *context;
+        attn_plan *plan;
+        cr_assert(attn_context_create(&options, &context) == ATTN_OK, "%s", attn_last_error_message());
+        cr_assert(attn_layer_forward_plan(context, &problem->desc, &plan) == ATTN_ERROR_UNSUPPORTED);
+        cr_assert(strstr(attn_last_error_message(), "batch-invariant"), "%s", attn_last_error_message());
+        attn_context_destroy(context);
+    }
+    kit_problem_free(problem);
+    attn_context_destroy(all);
 }
 
 /* A context that is held to an instruction set uses none above it. */

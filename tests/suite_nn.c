@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The training kit: whole steps against Keras, a trained model against Keras, bits, saved states, randomness, refusals. */
+#include "examples/experiment/epoch.h"
 #include "examples/nn/nn.h"
 #include "tests/suite.h"
 
@@ -579,6 +580,43 @@ Test(nn, random_numbers_are_spread) {
         in_place += order[i] == i;
     }
     cr_assert(in_place < 10);
+}
+
+/* Every place as often for every number. */
+Test(nn, shuffles_favour_nobody) {
+    enum { COUNT = 6, SHUFFLES = 6000 };
+    int found[COUNT][COUNT] = {{0}};
+    for (uint64_t i = 0; i < SHUFFLES; i++) {
+        size_t order[COUNT];
+        nn_shuffle(order, COUNT, 3, i);
+        for (size_t at = 0; at < COUNT; at++) found[at][order[at]]++;
+    }
+    const double each = (double)SHUFFLES / COUNT, deviation = sqrt(each * (1 - 1. / COUNT));
+    for (size_t at = 0; at < COUNT; at++)
+        for (size_t k = 0; k < COUNT; k++)
+            cr_assert(fabs(found[at][k] - each) < 4.5 * deviation, "%zu in place %zu: %d times", k, at, found[at][k]);
+}
+
+/* An epoch is a step for each batch of the shuffled order, and its loss the mean over the samples. */
+Test(nn, an_epoch_takes_every_sample_once) {
+    const small_model *spec = &small_models[2];
+    samples s = draw(spec);
+    nn_model *one = make(spec, 1, 3), *other = make(spec, 1, 3);
+    size_t order[ITEMS], rows[ITEMS];
+    const nn_data all = batch_of(spec, &s, ITEMS, NULL);
+    const double loss = epoch_train(one, &all, order, BATCH, 9, 4, NULL, NULL);
+    nn_shuffle(rows, ITEMS, 9, 4);
+    double sum = 0;
+    for (size_t done = 0; done < ITEMS; done += BATCH) {
+        const size_t items = ITEMS - done < BATCH ? ITEMS - done : BATCH;
+        const nn_data batch = batch_of(spec, &s, items, rows + done);
+        sum += nn_model_train_step(other, &batch) * (double)items;
+    }
+    cr_assert(loss == sum / ITEMS, "%.17g, step by step %.17g", loss, sum / ITEMS);
+    expect_same_state(one, other, "an epoch");
+    nn_model_destroy(one);
+    nn_model_destroy(other);
+    drop(&s);
 }
 
 /* ---- Refusals -------------------------------------------------------------------------------------------------------------- */
