@@ -31,6 +31,11 @@ defects=(
     'cpu/vec_math.h|v_fnma(*n, v_set1(LN2_LOW), |(|math'
     'lib/layer_inputs.c|lengths[i] > timesteps - start|lengths[i] > timesteps|faults'
     'lib/dispatch.c|return "not batch-invariant, as the context'"'"'s flag demands";|return NULL;|choice'
+    'cpu/sdpa.c|if (merging) a->products->kernels->merge|if (!merging) a->products->kernels->merge|sdpa'
+    'cpu/sdpa.c|if (count < k->count) k->index|if (count > k->count) k->index|sdpa'
+    'cpu/sdpa.c|clip(row->position + 1, u->length)|clip(row->position, u->length)|sdpa'
+    'lib/tensor_heads.c|if ((size_t)stride[least] < reach) return false;|(void)reach;|sdpa'
+    'cpu/softmax.c|-mean, to)|mean, to)|blocks'
     'lib/layer_problem.c|if (factors[i] > 1 && |if (factors[i] == 1 && |faults'
     # backward: what surrounds the kernels
     'cpu/fused_backward_block.c|range.start + range.length - 1)|range.start)|case/bahdanau_range_f32'

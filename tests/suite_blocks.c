@@ -82,7 +82,7 @@ static const product_case products[] = {
     {1, 1, 1, 1, 1, 1, 0, false},    {2, 3, 5, 7, 11, 1, 0, false},   {1, 2, 70, 300, 40, 1, 0, false},
     {2, 2, 9, 4, 33, 0.5, 2, false}, {2, 2, 17, 19, 64, -1, 1, true}, {1, 1, 65, 257, 130, 1, 1, false},
     {1, 1, 3, 1, 50, 1, 0, false},   {1, 1, 1, 90, 50, 2, 0, false},  {2, 1, 6, 5, 0, 1, 0.5, false},
-    {1, 2, 6, 5, 8, 0, 0, false},    {0, 2, 3, 4, 5, 1, 0, false},    {3, 2, 64, 256, 700, 1, 0, true},
+    {1, 2, 6, 5, 8, 0, 0, false},    {0, 2, 3, 4, 5, 1, 0, false},    {2, 2, 20, 30, 700, 1, 0, true},
 };
 enum { PRODUCTS = sizeof products / sizeof *products };
 
