@@ -1,98 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/attend.h"
 
-#include "cuda/launch.h"
+#include "cuda/warp_row.h"
 
 #include <cmath>
 
 namespace {
 
-enum : unsigned {
-    WARPS = 4,
-    THREADS = WARPS * ATTN_WARP,
-    LANE_ELEMENTS = 4,
-    WARP_ELEMENTS = ATTN_WARP * LANE_ELEMENTS
-};
+enum : unsigned { WARPS = 4, THREADS = WARPS * ATTN_WARP };
 
 /* A shorter chunk keeps more of a large GPU busy with few items; its part costs as much as one step of it. */
 enum : std::size_t { SHORTEST_CHUNK = 128, MOST_CHUNKS = 64 };
 
-/* A row spread over a warp: lane i has elements 4i to 4i + 3 of each 128. */
-template <unsigned VECTORS> struct warp_row {
-    float value[VECTORS][LANE_ELEMENTS];
-
-    __device__ void fill(float with) {
-        for (unsigned v = 0; v < VECTORS; v++)
-            for (unsigned j = 0; j < LANE_ELEMENTS; j++) value[v][j] = with;
-    }
-
-    /* Zeros behind the row's end. The same values whether by whole vectors or not. */
-    __device__ void load(const float *row, std::size_t features, bool whole) {
-        for (unsigned v = 0; v < VECTORS; v++) {
-            const std::size_t at = v * WARP_ELEMENTS + threadIdx.x % ATTN_WARP * LANE_ELEMENTS;
-            if (whole && at < features) {
-                const float4 four = *reinterpret_cast<const float4 *>(row + at);
-                value[v][0] = four.x, value[v][1] = four.y, value[v][2] = four.z, value[v][3] = four.w;
-            } else {
-                for (unsigned j = 0; j < LANE_ELEMENTS; j++) value[v][j] = at + j < features ? row[at + j] : 0.0f;
-            }
-        }
-    }
-
-    __device__ void store(float *row, std::size_t features) const {
-        for (unsigned v = 0; v < VECTORS; v++)
-            for (unsigned j = 0; j < LANE_ELEMENTS; j++) {
-                const std::size_t at = v * WARP_ELEMENTS + threadIdx.x % ATTN_WARP * LANE_ELEMENTS + j;
-                if (at < features) row[at] = value[v][j];
-            }
-    }
-
-    __device__ float dot(const warp_row &other) const {
-        float sum = 0.0f;
-        for (unsigned v = 0; v < VECTORS; v++)
-            for (unsigned j = 0; j < LANE_ELEMENTS; j++) sum += value[v][j] * other.value[v][j];
-        return sum;
-    }
-
-    __device__ void scale(float by) {
-        for (unsigned v = 0; v < VECTORS; v++)
-            for (unsigned j = 0; j < LANE_ELEMENTS; j++) value[v][j] *= by;
-    }
-
-    __device__ void add(float times, const warp_row &other) {
-        for (unsigned v = 0; v < VECTORS; v++)
-            for (unsigned j = 0; j < LANE_ELEMENTS; j++) value[v][j] += times * other.value[v][j];
-    }
-};
-
-/* The same sum in every lane. */
-__device__ float warp_sum(float value) {
-    for (unsigned distance = ATTN_WARP / 2; distance > 0; distance /= 2)
-        value += __shfl_xor_sync(ATTN_ALL_LANES, value, static_cast<int>(distance));
-    return value;
-}
-
 /* exp(from - to) for from <= to; 1 where they are the same infinity. */
 __device__ float rescale(float from, float to) { return from == to ? 1.0f : expf(from - to); }
 
-/* Vectors of four need aligned rows. */
-__device__ bool has_aligned_rows(const attn_attend &p) {
-    return reinterpret_cast<std::uintptr_t>(p.h) % sizeof(float4) == 0 && p.features % LANE_ELEMENTS == 0 &&
-           p.h_batch % LANE_ELEMENTS == 0 && p.h_time % LANE_ELEMENTS == 0;
-}
-
 /* What a warp has of its share of a chunk. */
 template <unsigned VECTORS> struct warp_state {
-    /* Rows of H that a warp has in flight: enough to hide the memory's latency, as long as they fit the registers. */
-    enum : unsigned { GROUP = VECTORS <= 2 ? 4 : VECTORS == 4 ? 2 : 1 };
+    enum : unsigned { GROUP = attn_in_flight<VECTORS>::ROWS };
     float maximum, sum;
-    warp_row<VECTORS> context;
+    attn_warp_row<VECTORS> context;
 
     /* Takes in as many rows as are in flight, from step on. All lanes come here with the same step and limit. */
-    __device__ void take(const attn_attend &p, std::size_t query, const warp_row<VECTORS> &q, std::size_t step,
+    __device__ void take(const attn_attend &p, std::size_t query, const attn_warp_row<VECTORS> &q, std::size_t step,
                          std::size_t limit, bool whole) {
         const std::size_t item = query / p.items.queries;
-        warp_row<VECTORS> rows[GROUP];
+        attn_warp_row<VECTORS> rows[GROUP];
         bool attended[GROUP];
         float scores[GROUP], highest = maximum;
         for (unsigned g = 0; g < GROUP; g++) {
@@ -105,7 +38,7 @@ template <unsigned VECTORS> struct warp_state {
                 rows[g].fill(0.0f);
         }
         for (unsigned g = 0; g < GROUP; g++) {
-            scores[g] = warp_sum(q.dot(rows[g]));
+            scores[g] = p.scores ? given_score(p, query, step + g, limit) : attn_warp_sum(q.dot(rows[g]));
             if (attended[g]) highest = fmaxf(highest, scores[g]);
         }
         const float kept = rescale(maximum, highest);
@@ -118,6 +51,10 @@ template <unsigned VECTORS> struct warp_state {
             context.add(weight, rows[g]);
             if (p.weights && attended[g] && threadIdx.x % ATTN_WARP == 0) score_of(p, query)[step + g] = scores[g];
         }
+    }
+
+    static __device__ float given_score(const attn_attend &p, std::size_t query, std::size_t step, std::size_t limit) {
+        return step < limit ? p.scores[query * p.items.timesteps + step] : 0.0f;
     }
 
     /* The row of attention weights holds the scores until they are normalised. */
@@ -161,10 +98,10 @@ template <unsigned VECTORS> __global__ void chunk_kernel(const __grid_constant__
     const attn_range range = attn_item_range(p.items, query / p.items.queries);
     const std::size_t first = blockIdx.x % p.chunks * p.steps;
     const std::size_t last = first + p.steps < range.length ? first + p.steps : range.length;
-    const bool whole = has_aligned_rows(p);
+    const bool whole = attn_aligned_rows(p.h, p.h_batch, p.h_time, p.features);
 
-    warp_row<VECTORS> q;
-    const float *const row = attn_row(p.queries, p.items, query);
+    attn_warp_row<VECTORS> q;
+    const float *const row = p.scores ? nullptr : attn_row(p.queries, p.items, query);
     if (row)
         q.load(row, p.features, false);
     else
@@ -176,7 +113,7 @@ template <unsigned VECTORS> __global__ void chunk_kernel(const __grid_constant__
     for (std::size_t step = first + warp * state.GROUP; step < last; step += WARPS * state.GROUP)
         state.take(p, query, q, range.start + step, range.start + last, whole);
 
-    state.context.store(contexts + warp * p.features, p.features);
+    state.context.store(contexts + warp * p.features, p.features, false);
     if (threadIdx.x % ATTN_WARP == 0) maxima[warp] = state.maximum, sums[warp] = state.sum;
     __syncthreads();
     const parts shares = {maxima, sums, contexts, WARPS, p.features};
@@ -210,19 +147,11 @@ __global__ void merge_kernel(const __grid_constant__ attn_attend p) {
                       static_cast<std::ptrdiff_t>(row) * p.context_row + static_cast<std::ptrdiff_t>(feature)] =
                 context;
     }
+    if (p.maximum && threadIdx.x == 0) p.maximum[query] = highest, p.sum[query] = total;
     if (p.lse && threadIdx.x == 0)
         p.lse[static_cast<std::ptrdiff_t>(item) * p.lse_batch + static_cast<std::ptrdiff_t>(row)] =
             total == 0.0f ? -INFINITY : highest + logf(total);
     if (p.weights) normalise(p, query, highest, total);
-}
-
-typedef void (*chunk_kernel_pointer)(attn_attend);
-
-/* By the vectors that the widest row takes. */
-chunk_kernel_pointer chunk_kernel_for(std::size_t features) {
-    if (features <= WARP_ELEMENTS) return chunk_kernel<1>;
-    if (features <= 2 * WARP_ELEMENTS) return chunk_kernel<2>;
-    return features <= 4 * WARP_ELEMENTS ? chunk_kernel<4> : chunk_kernel<8>;
 }
 
 } // namespace
@@ -235,7 +164,7 @@ std::size_t attn_attend_steps(std::size_t timesteps) {
 cudaError_t attn_attend_launch(const attn_attend &attend, cudaStream_t stream) {
     cudaError_t error = cudaSuccess;
     if (attend.chunks > 0)
-        error = attn_launch(chunk_kernel_for(attend.features), attend.count * attend.chunks, THREADS,
+        error = attn_launch(ATTN_BY_WIDTH(chunk_kernel, attend.features), attend.count * attend.chunks, THREADS,
                             WARPS * (2 + attend.features) * sizeof(float), stream, attend);
     return error ? error : attn_launch(merge_kernel, attend.count, THREADS, 0, stream, attend);
 }

@@ -13,10 +13,12 @@ struct attn_attend {
     const float *h;
     std::ptrdiff_t h_batch, h_time;
     std::size_t features, count; /* count: queries of all items */
-    attn_rows queries;
+    attn_rows queries;           /* unused with scores */
+    const float *scores;         /* (count, timesteps), in place of the products with the queries; may be NULL */
     std::size_t steps, chunks;
     float *part_maximum, *part_sum, *part_context; /* (count, chunks), the context (count, chunks, features) */
     float *context_rows;                           /* dense; NULL: not asked for, as the rest */
+    float *maximum, *sum;                          /* of the softmax, a query each; both or neither */
     float *context, *weights, *lse;
     std::ptrdiff_t context_batch, context_row, weights_batch, weights_row, lse_batch;
 };

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA backend, a module of its own: what it exports, and its list of implementations. */
+#include "cuda/backward.h"
 #include "cuda/device.h"
 #include "cuda/forward.h"
+#include "cuda/kept.h"
 
 #define TEXT_OF(value) #value
 #define TEXT(macro) TEXT_OF(macro)
@@ -17,15 +19,27 @@ const char *device_name(const attn_device *device) { return device->name; }
 const char *device_blas(const attn_device *) { return "none: products are kernels of the library's own"; }
 
 const attn_implementation *implementation(size_t index) {
-    return index < attn_cuda_forward_implementations_count ? &attn_cuda_forward_implementations[index] : nullptr;
+    if (index < attn_cuda_forward_implementations_count) return &attn_cuda_forward_implementations[index];
+    index -= attn_cuda_forward_implementations_count;
+    return index < attn_cuda_backward_implementations_count ? &attn_cuda_backward_implementations[index] : nullptr;
 }
 
-/* No implementation here trains yet, so none of its plans asks. */
-size_t kept_size(const attn_layer_problem *) { return 0; }
+size_t kept_size(const attn_layer_problem *problem) {
+    attn_cuda_kept unused;
+    return attn_cuda_kept_carve(problem, nullptr, &unused);
+}
 
-const attn_backend backend = {
-    "cuda",      true,        attn_cuda_open, attn_cuda_close, device_threads, device_architecture,
-    device_name, device_blas, implementation, kept_size};
+const attn_backend backend = {"cuda",
+                              true,
+                              attn_cuda_clear_gradients,
+                              attn_cuda_open,
+                              attn_cuda_close,
+                              device_threads,
+                              device_architecture,
+                              device_name,
+                              device_blas,
+                              implementation,
+                              kept_size};
 
 const attn_module module = {TEXT(ATTN_VERSION_MAJOR) "." TEXT(ATTN_VERSION_MINOR) "." TEXT(ATTN_VERSION_PATCH),
                             ATTN_BACKEND_INTERFACE, &backend};

@@ -47,7 +47,9 @@ static attn_status status_of_pending(cudaError_t error) {
     return attn_cuda_status(error) == ATTN_ERROR_DEVICE_LOST ? ATTN_ERROR_DEVICE_LOST : ATTN_ERROR_PENDING;
 }
 
-attn_status attn_cuda_pending() { return status_of_pending(cudaPeekAtLastError()); }
+attn_status attn_cuda_ready(const attn_device *device) {
+    return device->process != getpid() ? ATTN_ERROR_FORKED : status_of_pending(cudaPeekAtLastError());
+}
 
 attn_current_device::attn_current_device(int ordinal) : error(cudaGetDevice(&previous)), changed(false) {
     if (error != cudaSuccess || previous == ordinal) return;

@@ -21,8 +21,8 @@ attn_status attn_cuda_status(cudaError_t error);
 /* The same for an error of a call of our own, which is taken off the runtime's record: a later call is not to find it pending. */
 attn_status attn_cuda_take(cudaError_t error);
 
-/* ATTN_OK, or why the runtime's record is not clean. */
-attn_status attn_cuda_pending();
+/* ATTN_OK, or why a run can't begin: another process, or a record of the runtime's that is not clean. */
+attn_status attn_cuda_ready(const attn_device *device);
 
 attn_status attn_cuda_open(const attn_device_options *options, attn_device **device, const char **message);
 void attn_cuda_close(attn_device *device);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/forward.h"
 
+#include "cuda/additive.h"
 #include "cuda/attend.h"
+#include "cuda/call.h"
 #include "cuda/device.h"
+#include "cuda/kept.h"
 #include "cuda/launch.h"
 #include "cuda/product.h"
-#include "lib/carve.h"
-
-#include <unistd.h>
 
 namespace {
 
@@ -16,27 +16,22 @@ struct pieces {
     float *folded;                                 /* (B, Tq, D): K . query, luong */
     float *part_maximum, *part_sum, *part_context; /* see attn_attend */
     float *context;                                /* (B, Tq, D), for the output */
+    float *projected, *scores;                     /* bahdanau: (B, Tq, A), (B, Tq, T) */
 };
-
-float *carve_floats(attn_carver *carver, size_t count, size_t width) {
-    return static_cast<float *>(attn_carve(carver, count, width * sizeof(float)));
-}
-
-size_t chunks_of(const attn_layer_problem *planned, size_t timesteps) {
-    const size_t steps = attn_attend_steps(planned->timesteps);
-    return (timesteps + steps - 1) / steps;
-}
 
 /* Hands out the workspace of a run of these sizes, or with NULL counts it. */
 size_t carve(const attn_layer_problem *planned, const attn_layer_problem *sizes, void *memory, pieces *p) {
     attn_carver carver = {static_cast<char *>(memory), 0, false};
     const size_t count = sizes->batch * sizes->queries, features = sizes->features;
-    const size_t parts = count * chunks_of(planned, sizes->timesteps);
-    p->folded = sizes->score == ATTN_SCORE_LUONG ? carve_floats(&carver, count, features) : nullptr;
-    p->part_maximum = carve_floats(&carver, parts, 1);
-    p->part_sum = carve_floats(&carver, parts, 1);
-    p->part_context = carve_floats(&carver, parts, features);
-    p->context = sizes->units > 0 ? carve_floats(&carver, count, features) : nullptr;
+    const size_t parts = count * attn_call_chunks(planned, sizes->timesteps);
+    p->folded = sizes->score == ATTN_SCORE_LUONG ? attn_carve_floats(&carver, count, features) : nullptr;
+    p->part_maximum = attn_carve_floats(&carver, parts, 1);
+    p->part_sum = attn_carve_floats(&carver, parts, 1);
+    p->part_context = attn_carve_floats(&carver, parts, features);
+    p->context = sizes->units > 0 ? attn_carve_floats(&carver, count, features) : nullptr;
+    const bool additive = sizes->score == ATTN_SCORE_BAHDANAU;
+    p->projected = additive ? attn_carve_floats(&carver, count, sizes->score_width) : nullptr;
+    p->scores = additive ? attn_carve_floats(&carver, count, sizes->timesteps) : nullptr;
     return attn_carved_size(&carver);
 }
 
@@ -47,68 +42,46 @@ size_t workspace_size(const attn_implementation *, const attn_device *, const at
 
 const char *refuse(const attn_implementation *, const attn_device *, const attn_layer_problem *p, bool *hard) {
     *hard = true;
-    if (p->training) return "does not fill kept";
     if (p->features > ATTN_ATTEND_WIDEST) return "needs features of at most 1024";
-    const size_t count = p->batch * p->queries, chunks = chunks_of(p, p->timesteps);
-    if (count > attn_largest_grid || (chunks > 0 && count > attn_largest_grid / chunks) ||
-        attn_product_blocks(count, p->features) > attn_largest_grid ||
-        attn_product_blocks(count, p->units) > attn_largest_grid)
-        return "needs more blocks than a grid has";
-    return nullptr;
+    if (p->training && p->score == ATTN_SCORE_BAHDANAU) return "does not fill kept for the additive score";
+    return attn_call_too_large(p) ? "needs more blocks than a grid has" : nullptr;
 }
 
-attn_items items_of(const attn_layer_call *call) {
-    attn_items items;
-    items.starts = call->starts, items.lengths = call->lengths, items.mask = call->mask;
-    items.mask_batch = call->mask_batch, items.mask_query = call->mask_query, items.mask_time = call->mask_time;
-    items.timesteps = call->sizes.timesteps, items.queries = call->sizes.queries;
-    return items;
-}
-
-attn_rows queries_of(const attn_layer_call *call) {
-    attn_rows rows;
-    rows.last_step = !call->sizes.given_query;
-    rows.base = static_cast<const float *>(rows.last_step ? call->h : call->query);
-    rows.batch = rows.last_step ? call->h_batch : call->query_batch;
-    rows.row = rows.last_step ? call->h_time : call->query_row;
-    return rows;
-}
-
-/* A dense matrix of one row a query. */
-attn_rows dense_rows(const float *base, const attn_layer_problem *sizes) {
-    attn_rows rows;
-    rows.last_step = false;
-    rows.base = base;
-    rows.row = static_cast<std::ptrdiff_t>(sizes->features);
-    rows.batch = static_cast<std::ptrdiff_t>(sizes->queries * sizes->features);
-    return rows;
-}
-
-cudaError_t fold_queries(const attn_layer_call *call, const pieces *p, cudaStream_t stream) {
-    const attn_rows folded = dense_rows(p->folded, &call->sizes);
+/* Bahdanau: query . W1, then the scores. */
+cudaError_t find_scores(const attn_layer_call *call, const pieces *p, cudaStream_t stream) {
+    const attn_layer_problem &s = call->sizes;
+    const attn_rows projected = attn_dense_rows(p->projected, &s, s.score_width);
     attn_product product = {};
-    product.items = items_of(call);
-    product.second = queries_of(call);
-    product.second_width = call->sizes.query_features;
-    product.weights = static_cast<const float *>(call->luong_w);
-    product.transposed = true;
-    product.count = call->sizes.batch * call->sizes.queries;
-    product.columns = call->sizes.features;
-    product.result = p->folded, product.result_batch = folded.batch, product.result_row = folded.row;
-    return attn_product_launch(product, stream);
+    product.items = attn_call_items(call);
+    product.rows.second = attn_call_queries(call), product.rows.second_width = s.query_features;
+    product.weights = static_cast<const float *>(call->bahdanau_w1);
+    product.count = s.batch * s.queries, product.columns = s.score_width;
+    product.result = p->projected, product.result_batch = projected.batch, product.result_row = projected.row;
+    const cudaError_t error = attn_product_launch(product, stream);
+    attn_additive additive = {};
+    additive.items = product.items;
+    additive.h = static_cast<const float *>(call->h), additive.h_batch = call->h_batch;
+    additive.h_time = call->h_time;
+    additive.features = s.features, additive.width = s.score_width, additive.batch = s.batch;
+    additive.w2 = static_cast<const float *>(call->bahdanau_w2),
+    additive.v = static_cast<const float *>(call->bahdanau_v);
+    additive.projected = p->projected, additive.scores = p->scores;
+    return error ? error : attn_additive_launch(additive, stream);
 }
 
 cudaError_t attend(const attn_layer_problem *planned, const attn_layer_call *call, const pieces *p,
-                   cudaStream_t stream) {
+                   const attn_cuda_kept *kept, cudaStream_t stream) {
     attn_attend a = {};
-    a.items = items_of(call);
+    a.items = attn_call_items(call);
     a.h = static_cast<const float *>(call->h), a.h_batch = call->h_batch, a.h_time = call->h_time;
     a.features = call->sizes.features;
     a.count = call->sizes.batch * call->sizes.queries;
-    a.queries = p->folded ? dense_rows(p->folded, &call->sizes) : queries_of(call);
-    a.steps = attn_attend_steps(planned->timesteps), a.chunks = chunks_of(planned, call->sizes.timesteps);
+    a.scores = p->scores;
+    a.queries = p->folded ? attn_dense_rows(p->folded, &call->sizes, a.features) : attn_call_queries(call);
+    a.steps = attn_attend_steps(planned->timesteps), a.chunks = attn_call_chunks(planned, call->sizes.timesteps);
     a.part_maximum = p->part_maximum, a.part_sum = p->part_sum, a.part_context = p->part_context;
-    a.context_rows = call->output ? p->context : nullptr;
+    a.maximum = kept->maximum, a.sum = kept->sum;
+    a.context_rows = p->context;
     a.context = static_cast<float *>(call->context);
     a.context_batch = call->context_batch, a.context_row = call->context_row;
     a.weights = static_cast<float *>(call->attention_weights);
@@ -117,32 +90,36 @@ cudaError_t attend(const attn_layer_problem *planned, const attn_layer_call *cal
     return attn_attend_launch(a, stream);
 }
 
-cudaError_t write_output(const attn_layer_call *call, const pieces *p, cudaStream_t stream) {
+cudaError_t write_output(const attn_layer_call *call, const float *context, float *copy, cudaStream_t stream) {
     attn_product product = {};
-    product.items = items_of(call);
-    product.first = p->context, product.first_width = call->sizes.features;
-    product.second = queries_of(call), product.second_width = call->sizes.query_features;
+    product.items = attn_call_items(call);
+    product.rows = attn_dense_joined(context, call->sizes.features);
+    product.rows.second = attn_call_queries(call), product.rows.second_width = call->sizes.query_features;
     product.weights = static_cast<const float *>(call->w_c);
     product.tanh = true;
     product.count = call->sizes.batch * call->sizes.queries;
     product.columns = call->sizes.units;
-    product.result = static_cast<float *>(call->output);
+    product.result = static_cast<float *>(call->output), product.copy = copy;
     product.result_batch = call->output_batch, product.result_row = call->output_row;
     return attn_product_launch(product, stream);
 }
 
 attn_status run(const attn_implementation *, attn_device *device, const attn_layer_problem *planned,
                 const attn_layer_call *call) {
-    if (device->process != getpid()) return ATTN_ERROR_FORKED;
-    const attn_status pending = attn_cuda_pending();
-    if (pending) return pending;
+    const attn_status refused = attn_cuda_ready(device);
+    if (refused) return refused;
     pieces p;
+    attn_cuda_kept kept = {};
     carve(planned, &call->sizes, call->workspace, &p);
+    if (call->kept) attn_cuda_kept_carve(&call->sizes, call->kept, &kept);
+    if (kept.context) p.context = kept.context;
     attn_current_device current(device->options.ordinal);
     cudaError_t error = current.error;
-    if (!error && p.folded) error = fold_queries(call, &p, device->stream());
-    if (!error) error = attend(planned, call, &p, device->stream());
-    if (!error && call->output) error = write_output(call, &p, device->stream());
+    if (!error && p.folded) error = attn_fold_queries(call, p.folded, device->stream());
+    if (!error && p.scores) error = find_scores(call, &p, device->stream());
+    if (!error) error = attend(planned, call, &p, &kept, device->stream());
+    if (!error && call->sizes.units > 0 && (call->output || kept.output))
+        error = write_output(call, p.context, kept.output, device->stream());
     return attn_cuda_take(error);
 }
 
@@ -159,6 +136,7 @@ constexpr attn_implementation implementation(const char *name, attn_score score)
 const attn_implementation attn_cuda_forward_implementations[] = {
     implementation("cuda:simt:luong:forward:f32", ATTN_SCORE_LUONG),
     implementation("cuda:simt:dot:forward:f32", ATTN_SCORE_DOT),
+    implementation("cuda:simt:bahdanau:forward:f32", ATTN_SCORE_BAHDANAU),
 };
 const size_t attn_cuda_forward_implementations_count =
     sizeof attn_cuda_forward_implementations / sizeof *attn_cuda_forward_implementations;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The layer's forward pass by kernels of our own, for scores that are dot products: luong and dot, float32. */
+/* The layer's forward pass by kernels of our own, float32. */
 #ifndef ATTN_CUDA_FORWARD_H
 #define ATTN_CUDA_FORWARD_H
 

@@ -58,4 +58,18 @@ static __device__ inline const float *attn_row(const attn_rows &rows, const attn
     return rows.base + static_cast<std::ptrdiff_t>(item) * rows.batch + static_cast<std::ptrdiff_t>(row) * rows.row;
 }
 
+/* Rows of two parts, one behind the other. */
+struct attn_joined {
+    const float *first; /* dense; unused when first_width is 0 */
+    attn_rows second;   /* unused when second_width is 0 */
+    std::size_t first_width, second_width;
+};
+
+static __device__ inline float attn_joined_element(const attn_joined &rows, const attn_items &items, std::size_t query,
+                                                   std::size_t k) {
+    if (k < rows.first_width) return rows.first[query * rows.first_width + k];
+    const float *const second = attn_row(rows.second, items, query);
+    return second ? second[k - rows.first_width] : 0.0f;
+}
+
 #endif

@@ -17,16 +17,10 @@ enum : unsigned {
     PITCH = COLUMNS + 1 /* transposed weights are stored down the columns: without bank conflicts */
 };
 
-__device__ float element(const attn_product &p, std::size_t row, std::size_t k) {
-    if (k < p.first_width) return p.first[row * p.first_width + k];
-    const float *second = attn_row(p.second, p.items, row);
-    return second ? second[k - p.first_width] : 0.0f;
-}
-
 __device__ void load_rows(const attn_product &p, std::size_t row0, std::size_t k0, std::size_t depth, float *rows) {
     for (unsigned i = threadIdx.x; i < ROWS * DEPTH; i += THREADS) {
         const std::size_t row = row0 + i / DEPTH, k = k0 + i % DEPTH;
-        rows[i] = row < p.count && k < depth ? element(p, row, k) : 0.0f;
+        rows[i] = row < p.count && k < depth ? attn_joined_element(p.rows, p.items, row, k) : 0.0f;
     }
 }
 
@@ -44,7 +38,7 @@ __device__ void load_weights(const attn_product &p, std::size_t column0, std::si
 
 __global__ void product_kernel(const __grid_constant__ attn_product p) {
     float *const rows = reinterpret_cast<float *>(attn_shared), *const weights = rows + ROWS * DEPTH;
-    const std::size_t tiles = (p.columns + COLUMNS - 1) / COLUMNS, depth = p.first_width + p.second_width;
+    const std::size_t tiles = (p.columns + COLUMNS - 1) / COLUMNS, depth = p.rows.first_width + p.rows.second_width;
     const std::size_t row0 = blockIdx.x / tiles * ROWS, column0 = blockIdx.x % tiles * COLUMNS;
     const unsigned column = threadIdx.x % COLUMNS, first_row = threadIdx.x / COLUMNS * ROWS_OF_THREAD;
     float sums[ROWS_OF_THREAD] = {};
@@ -63,9 +57,12 @@ __global__ void product_kernel(const __grid_constant__ attn_product p) {
     for (unsigned i = 0; i < ROWS_OF_THREAD; i++) {
         const std::size_t row = row0 + first_row + i;
         if (row >= p.count) return;
+        const float value = p.tanh ? tanhf(sums[i]) : sums[i];
+        if (p.copy) p.copy[row * p.columns + column0 + column] = value;
+        if (!p.result) continue;
         float *const result = p.result + static_cast<std::ptrdiff_t>(row / p.items.queries) * p.result_batch +
-                              static_cast<std::ptrdiff_t>(row % p.items.queries) * p.result_row;
-        result[column0 + column] = p.tanh ? tanhf(sums[i]) : sums[i];
+                              static_cast<std::ptrdiff_t>(row % p.items.queries) * p.result_row + column0 + column;
+        *result = p.add ? *result + value : value;
     }
 }
 

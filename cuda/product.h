@@ -4,18 +4,16 @@
 
 #include "cuda/items.h"
 
-/* result[r] = [first[r] ; second[r]] . weights, of shape (first_width + second_width, columns), for each query r. How a row is summed depends on
- * the widths alone. */
+/* result[r] = rows[r] . weights, of shape (width, columns), for each query r. How a row is summed depends on the widths alone. */
 struct attn_product {
     attn_items items;
-    const float *first; /* dense; unused when first_width is 0 */
-    attn_rows second;
-    std::size_t first_width, second_width;
+    attn_joined rows;
     const float *weights;
-    bool transposed; /* weights are stored (columns, widths) */
+    bool transposed; /* weights are stored (columns, width) */
     bool tanh;       /* of the result */
     std::size_t count, columns;
-    float *result;
+    float *result, *copy; /* the copy is dense; either may be NULL */
+    bool add;             /* to what stands there; of the result alone */
     std::ptrdiff_t result_batch, result_row;
 };
 

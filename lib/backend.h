@@ -203,7 +203,9 @@ struct attn_implementation {
 typedef struct attn_backend {
     const char *name;
     bool
-        device_memory; /* tensors are in a device's memory: the front-end reads and writes none of them, ranges are clamped */
+        device_memory; /* tensors are in a device's memory: the front-end reads and writes none of them, ranges are clamped, kept is not checked */
+    /* With device_memory alone: what a backward run without items or queries writes, zeros save where it accumulates. */
+    attn_status (*clear_gradients)(attn_device *device, const attn_layer_call *call);
     /* On failure *message (static storage) says why. */
     attn_status (*open)(const attn_device_options *options, attn_device **device, const char **message);
     void (*close)(attn_device *device);

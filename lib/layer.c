@@ -91,13 +91,15 @@ static attn_status check_prepared(const attn_plan *plan, const void *prepared) {
     return ATTN_OK;
 }
 
-static attn_status run(const attn_plan *plan, const attn_layer_call *call) {
-    const attn_status status =
-        plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, call);
+static attn_status report(const attn_plan *plan, attn_status status) {
     if (!status) return ATTN_OK;
     const bool refused = status == ATTN_ERROR_PENDING || status == ATTN_ERROR_FORKED;
     return attn_fail(status, "%s: %s; %s", plan->implementation->name, attn_status_string(status),
                      refused ? "nothing was computed" : "outputs may be partly written");
+}
+
+static attn_status run(const attn_plan *plan, const attn_layer_call *call) {
+    return report(plan, plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, call));
 }
 
 static bool has_output(const attn_layer_call *call) {
@@ -115,9 +117,10 @@ attn_status attn_layer_forward(const attn_plan *plan, const attn_layer_forward_a
     if (!status) status = attn_layer_resolve_call(plan, &args, &call);
     if (!status && call.prepared) status = check_prepared(plan, args.prepared);
     if (status || !has_output(&call)) return status;
-    if (call.kept) attn_layer_open_kept(args.kept);
+    const bool sealed = call.kept && !plan->context->backend->device_memory;
+    if (sealed) attn_layer_open_kept(args.kept);
     status = run(plan, &call);
-    if (!status && call.kept) attn_layer_seal_kept(plan, &call.sizes, args.kept);
+    if (!status && sealed) attn_layer_seal_kept(plan, &call.sizes, args.kept);
     return status;
 }
 
@@ -139,6 +142,8 @@ attn_status attn_layer_backward(const attn_plan *plan, const attn_layer_backward
     if (!status) status = attn_layer_resolve_gradients(plan, &args, &call);
     if (status || !has_gradient(&call)) return status;
     if (call.sizes.batch > 0 && call.sizes.queries > 0) return run(plan, &call);
+    const attn_backend *backend = plan->context->backend;
+    if (backend->device_memory) return report(plan, backend->clear_gradients(plan->context->device, &call));
     attn_layer_clear_gradients(&call);
     return ATTN_OK;
 }

@@ -168,7 +168,8 @@ attn_status attn_layer_resolve_gradients(const attn_plan *plan, const attn_layer
     attn_layer_take_workspace(&tensors, plan, &shared, call);
     call->kept = attn_layer_take_kept(&tensors, plan, &call->sizes, args->kept, args->kept_size, false);
     status = attn_tensors_check(&tensors);
-    if (!status && call->kept) status = attn_layer_check_kept(plan, &call->sizes, args->kept);
+    if (status || plan->context->backend->device_memory) return status;
+    if (call->kept) status = attn_layer_check_kept(plan, &call->sizes, args->kept);
     return status ? status : attn_layer_check_ranges(call);
 }
 

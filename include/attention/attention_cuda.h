@@ -15,6 +15,7 @@
  *   Streams     a run puts its work on the context's stream and returns; it neither waits nor allocates, so it can be captured in a
  *               graph. What goes wrong on the device shows in a later call.
  *   Ranges      starts are clamped to [0, T], lengths to [0, T - start]: no run reads them on the host to refuse them.
+ *   Kept        whether a forward pass of the same sizes filled it is not checked either.
  *   Threads     the options threads and parallel_for have no effect. Concurrent runs on one stream follow one another.
  *   fork()      a context that was made before it is refused in the child (ATTN_ERROR_FORKED).
  *   Errors      the module brings a CUDA runtime of its own. An error pending on it is refused, not taken (ATTN_ERROR_PENDING); the

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Scores of the additive (Bahdanau) attention: e[s] = v . tanh(projected + H[s] W2) for each query. A block takes a few rows of an item's range; the product
+ * H W2 is made tile by tile, stays in registers, and serves all queries of the item. */
+#ifndef ATTN_CUDA_ADDITIVE_H
+#define ATTN_CUDA_ADDITIVE_H
+
+#include "cuda/items.h"
+
+struct attn_additive {
+    attn_items items;
+    const float *h;
+    std::ptrdiff_t h_batch, h_time;
+    std::size_t features, width, batch;
+    const float *w2, *v;    /* (features, width), (width) */
+    const float *projected; /* (queries of all items, width): query . W1 */
+    float *scores;          /* (queries of all items, timesteps); only steps in range are written */
+};
+
+std::size_t attn_additive_blocks(std::size_t batch, std::size_t timesteps);
+cudaError_t attn_additive_launch(const attn_additive &additive, cudaStream_t stream);
+
+#endif

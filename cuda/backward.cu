@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* In order: the queries folded; through the output to the context and the query; the mean that the scores' gradients have in common, for which given
+ * gradients of the weights take a pass over H of their own; the pass over H; what it gives the queries, through the fold; the weights. */
+#include "cuda/backward.h"
+
+#include "cuda/attend.h"
+#include "cuda/attend_back.h"
+#include "cuda/call.h"
+#include "cuda/device.h"
+#include "cuda/gram.h"
+#include "cuda/kept.h"
+#include "cuda/product.h"
+#include "cuda/query_back.h"
+
+namespace {
+
+/* Pieces of the workspace. */
+struct pieces {
+    float *folded;                /* (B, Tq, D): K . query, luong */
+    float *z;                     /* (B, Tq, U): gradient of [context ; query] . w_c */
+    float *context, *query;       /* (B, Tq, D), (B, Tq, Dq): gradients */
+    float *shift;                 /* (B, Tq) */
+    float *part_mean, *part_fold; /* see attn_attend_back */
+    float *fold;                  /* (B, Tq, D): gradient of the folded query */
+};
+
+size_t carve(const attn_layer_problem *planned, const attn_layer_problem *sizes, void *memory, pieces *p) {
+    attn_carver carver = {static_cast<char *>(memory), 0, false};
+    const size_t count = sizes->batch * sizes->queries, features = sizes->features;
+    const size_t parts = count * attn_call_chunks(planned, sizes->timesteps);
+    p->folded = sizes->score == ATTN_SCORE_LUONG ? attn_carve_floats(&carver, count, features) : nullptr;
+    p->z = attn_carve_floats(&carver, count, sizes->units);
+    p->context = attn_carve_floats(&carver, count, features);
+    p->query = attn_carve_floats(&carver, count, sizes->query_features);
+    p->shift = attn_carve_floats(&carver, count, 1);
+    p->part_mean = attn_carve_floats(&carver, parts, 1);
+    p->part_fold = attn_carve_floats(&carver, parts, features);
+    p->fold = attn_carve_floats(&carver, count, features);
+    return attn_carved_size(&carver);
+}
+
+size_t workspace_size(const attn_implementation *, const attn_device *, const attn_layer_problem *planned) {
+    pieces unused;
+    return carve(planned, planned, nullptr, &unused);
+}
+
+const char *refuse(const attn_implementation *, const attn_device *, const attn_layer_problem *p, bool *hard) {
+    *hard = true;
+    if (p->features > ATTN_ATTEND_WIDEST) return "needs features of at most 1024";
+    return attn_call_too_large(p) ? "needs more blocks than a grid has" : nullptr;
+}
+
+/* One backward run: what its steps share. */
+struct backward {
+    const attn_layer_problem *planned;
+    const attn_layer_call *call;
+    cudaStream_t stream;
+    pieces p;
+    attn_cuda_kept kept;
+    attn_items items;
+    size_t count; /* queries of all items */
+
+    const attn_layer_problem &sizes() const { return call->sizes; }
+    const attn_layer_call_gradients &grad() const { return call->grad; }
+
+    /* rows . weights, into dense rows. */
+    cudaError_t multiply(const attn_joined &rows, const void *weights, bool transposed, size_t columns, float *result,
+                         bool add) const {
+        const attn_rows to = attn_dense_rows(result, &call->sizes, columns);
+        attn_product product = {};
+        product.items = items, product.rows = rows;
+        product.weights = static_cast<const float *>(weights), product.transposed = transposed;
+        product.count = count, product.columns = columns;
+        product.result = result, product.add = add;
+        product.result_batch = to.batch, product.result_row = to.row;
+        return attn_product_launch(product, stream);
+    }
+
+    cudaError_t through_output() const {
+        attn_through_tanh through = {};
+        through.output = kept.output, through.given = static_cast<const float *>(grad().output);
+        through.given_batch = grad().output_batch, through.given_row = grad().output_row;
+        through.count = count, through.queries = sizes().queries, through.units = sizes().units;
+        through.z = p.z;
+        cudaError_t error = attn_through_tanh_launch(through, stream);
+        if (error || !grad().output) return error;
+        const attn_joined z = attn_dense_joined(p.z, sizes().units);
+        const float *const w_c = static_cast<const float *>(call->w_c);
+        error = multiply(z, w_c, true, sizes().features, p.context, false);
+        return error
+                   ? error
+                   : multiply(z, w_c + sizes().features * sizes().units, true, sizes().query_features, p.query, false);
+    }
+
+    cudaError_t find_shift() const {
+        attn_shift s = {};
+        s.context = kept.context;
+        s.given = static_cast<const float *>(grad().context);
+        s.given_batch = grad().context_batch, s.given_row = grad().context_row;
+        s.grad_lse = static_cast<const float *>(grad().lse), s.lse_batch = grad().lse_batch;
+        s.part_mean = grad().attention_weights ? p.part_mean : nullptr;
+        s.count = count, s.queries = sizes().queries, s.features = sizes().features;
+        s.query_features = sizes().query_features, s.chunks = attn_call_chunks(planned, sizes().timesteps);
+        s.through_output = grad().output != nullptr;
+        s.grad_context = p.context, s.grad_query = p.query, s.shift = p.shift;
+        return attn_shift_launch(s, stream);
+    }
+
+    attn_attend_back over_h() const {
+        attn_attend_back b = {};
+        b.items = items;
+        b.h = static_cast<const float *>(call->h), b.h_batch = call->h_batch, b.h_time = call->h_time;
+        b.features = sizes().features, b.batch = sizes().batch;
+        b.queries = p.folded ? attn_dense_rows(p.folded, &call->sizes, b.features) : attn_call_queries(call);
+        b.steps = attn_attend_steps(planned->timesteps), b.chunks = attn_call_chunks(planned, sizes().timesteps);
+        b.maximum = kept.maximum, b.sum = kept.sum, b.shift = p.shift, b.grad_context = p.context;
+        b.grad_weights = static_cast<const float *>(grad().attention_weights);
+        b.weights_batch = grad().weights_batch, b.weights_row = grad().weights_row;
+        b.grad_h = static_cast<float *>(grad().h);
+        b.grad_h_batch = grad().h_batch, b.grad_h_time = grad().h_time, b.add_h = grad().add_h;
+        b.part_query = p.part_fold, b.part_mean = p.part_mean;
+        return b;
+    }
+
+    cudaError_t clear_outside() const {
+        if (!grad().h || grad().add_h) return cudaSuccess;
+        attn_clear clear = {};
+        clear.items = items, clear.rows = static_cast<float *>(grad().h);
+        clear.batch = grad().h_batch, clear.row = grad().h_time;
+        clear.count = sizes().batch, clear.width = sizes().features;
+        return attn_clear_launch(clear, stream);
+    }
+
+    cudaError_t merge_folds() const {
+        attn_merge_parts merge = {};
+        merge.part = p.part_fold, merge.sum = p.fold;
+        merge.count = count, merge.chunks = attn_call_chunks(planned, sizes().timesteps);
+        merge.width = sizes().features;
+        return attn_merge_parts_launch(merge, stream);
+    }
+
+    cudaError_t hand_back() const {
+        attn_hand_back h = {};
+        h.items = items, h.gradient = p.query, h.more = p.folded ? nullptr : p.fold;
+        h.count = count, h.width = sizes().query_features;
+        h.to.last_step = !sizes().given_query;
+        h.to.base = static_cast<const float *>(h.to.last_step ? grad().h : grad().query);
+        h.to.batch = h.to.last_step ? grad().h_batch : grad().query_batch;
+        h.to.row = h.to.last_step ? grad().h_time : grad().query_row;
+        h.add = h.to.last_step || grad().add_query;
+        if (!h.to.base) return cudaSuccess;
+        cudaError_t error = cudaSuccess;
+        if (p.folded)
+            error = multiply(attn_dense_joined(p.fold, sizes().features), call->luong_w, false, h.width, p.query, true);
+        return error ? error : attn_hand_back_launch(h, stream);
+    }
+
+    cudaError_t weight_gradient(const attn_joined &left, const attn_joined &right, void *result) const {
+        if (!result) return cudaSuccess;
+        attn_gram gram = {};
+        gram.items = items, gram.left = left, gram.right = right, gram.count = count;
+        gram.result = static_cast<float *>(result), gram.add = grad().add_weights;
+        return attn_gram_launch(gram, stream);
+    }
+
+    cudaError_t weights() const {
+        attn_joined queries = {}, both = attn_dense_joined(kept.context, sizes().features);
+        queries.second = both.second = attn_call_queries(call);
+        queries.second_width = both.second_width = sizes().query_features;
+        const cudaError_t error = weight_gradient(both, attn_dense_joined(p.z, sizes().units), grad().w_c);
+        return error ? error : weight_gradient(attn_dense_joined(p.fold, sizes().features), queries, grad().luong_w);
+    }
+
+    cudaError_t run() const {
+        cudaError_t error = p.folded ? attn_fold_queries(call, p.folded, stream) : cudaSuccess;
+        const attn_attend_back back = over_h();
+        if (!error) error = through_output();
+        if (!error && grad().attention_weights) error = attn_attend_back_means(back, stream);
+        if (!error) error = find_shift();
+        if (!error) error = clear_outside();
+        if (!error) error = attn_attend_back_launch(back, stream);
+        if (!error) error = merge_folds();
+        if (!error) error = hand_back();
+        return error ? error : weights();
+    }
+};
+
+attn_status run(const attn_implementation *, attn_device *device, const attn_layer_problem *planned,
+                const attn_layer_call *call) {
+    const attn_status refused = attn_cuda_ready(device);
+    if (refused) return refused;
+    backward b = {};
+    b.planned = planned, b.call = call, b.stream = device->stream();
+    b.items = attn_call_items(call), b.count = call->sizes.batch * call->sizes.queries;
+    carve(planned, &call->sizes, call->workspace, &b.p);
+    attn_cuda_kept_carve(&call->sizes, call->kept, &b.kept);
+    const attn_current_device current(device->options.ordinal);
+    return attn_cuda_take(current.error ? current.error : b.run());
+}
+
+/* A dense matrix of zeros. */
+cudaError_t clear_matrix(void *matrix, size_t rows, size_t width, cudaStream_t stream) {
+    attn_clear clear = {};
+    clear.items.timesteps = rows, clear.rows = static_cast<float *>(matrix);
+    clear.row = static_cast<std::ptrdiff_t>(width);
+    clear.count = 1, clear.width = width, clear.all = true;
+    return matrix ? attn_clear_launch(clear, stream) : cudaSuccess;
+}
+
+cudaError_t clear_rows_of_h(const attn_layer_call *call, cudaStream_t stream) {
+    attn_clear clear = {};
+    clear.items.timesteps = call->sizes.timesteps, clear.rows = static_cast<float *>(call->grad.h);
+    clear.batch = call->grad.h_batch, clear.row = call->grad.h_time;
+    clear.count = call->sizes.batch, clear.width = call->sizes.features, clear.all = true;
+    return call->grad.h && !call->grad.add_h ? attn_clear_launch(clear, stream) : cudaSuccess;
+}
+
+constexpr attn_implementation implementation(const char *name, attn_score score) {
+    attn_implementation made = {};
+    made.name = name, made.operation = ATTN_OPERATION_LAYER_BACKWARD;
+    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = true;
+    made.refuse = refuse, made.workspace_size = workspace_size, made.run = run;
+    return made;
+}
+
+} // namespace
+
+attn_status attn_cuda_clear_gradients(attn_device *device, const attn_layer_call *call) {
+    const attn_status refused = attn_cuda_ready(device);
+    if (refused) return refused;
+    const attn_layer_problem &s = call->sizes;
+    const attn_layer_call_gradients &grad = call->grad;
+    const struct {
+        void *matrix;
+        size_t rows, width;
+    } weights[] = {{grad.luong_w, s.features, s.query_features},
+                   {grad.bahdanau_w1, s.query_features, s.score_width},
+                   {grad.bahdanau_w2, s.features, s.score_width},
+                   {grad.bahdanau_v, 1, s.score_width},
+                   {grad.w_c, s.features + s.query_features, s.units}};
+    const attn_current_device current(device->options.ordinal);
+    cudaError_t error = current.error;
+    if (!error) error = clear_rows_of_h(call, device->stream());
+    for (const auto &w : weights)
+        if (!error && !grad.add_weights) error = clear_matrix(w.matrix, w.rows, w.width, device->stream());
+    return attn_cuda_take(error);
+}
+
+const attn_implementation attn_cuda_backward_implementations[] = {
+    implementation("cuda:simt:luong:backward:f32", ATTN_SCORE_LUONG),
+    implementation("cuda:simt:dot:backward:f32", ATTN_SCORE_DOT),
+};
+const size_t attn_cuda_backward_implementations_count =
+    sizeof attn_cuda_backward_implementations / sizeof *attn_cuda_backward_implementations;

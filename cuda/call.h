@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the front-end's call to what the kernels take, for both passes. */
+#ifndef ATTN_CUDA_CALL_H
+#define ATTN_CUDA_CALL_H
+
+#include "cuda/items.h"
+#include "lib/backend.h"
+#include "lib/carve.h"
+
+attn_items attn_call_items(const attn_layer_call *call);
+
+/* The queries as given, or h_t. */
+attn_rows attn_call_queries(const attn_layer_call *call);
+
+/* A dense matrix of one row a query. */
+attn_rows attn_dense_rows(const float *base, const attn_layer_problem *sizes, std::size_t width);
+attn_joined attn_dense_joined(const float *base, std::size_t width);
+
+float *attn_carve_floats(attn_carver *carver, std::size_t count, std::size_t width);
+
+/* Chunks of T steps under a plan. */
+std::size_t attn_call_chunks(const attn_layer_problem *planned, std::size_t timesteps);
+
+/* Whether a run of these sizes needs more blocks than a grid has. */
+bool attn_call_too_large(const attn_layer_problem *problem);
+
+/* Luong: K . query for each query. */
+cudaError_t attn_fold_queries(const attn_layer_call *call, float *folded, cudaStream_t stream);
+
+#endif

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gradients of weights: sums over all queries of products of their rows. */
+#ifndef ATTN_CUDA_GRAM_H
+#define ATTN_CUDA_GRAM_H
+
+#include "cuda/items.h"
+
+/* result[i][j] = sum over queries r of left[r][i] right[r][j], dense, of shape (left's width, right's width). A block has a tile of the result and goes
+ * through the queries in order. */
+struct attn_gram {
+    attn_items items;
+    attn_joined left, right;
+    std::size_t count; /* queries */
+    float *result;
+    bool add; /* to what stands there */
+};
+
+cudaError_t attn_gram_launch(const attn_gram &gram, cudaStream_t stream);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A row of up to 1024 elements held by a warp, and sums over its lanes. */
+#ifndef ATTN_CUDA_WARP_ROW_H
+#define ATTN_CUDA_WARP_ROW_H
+
+#include "cuda/launch.h"
+
+#include <cstdint>
+
+enum : unsigned { ATTN_LANE_ELEMENTS = 4, ATTN_WARP_ELEMENTS = ATTN_WARP * ATTN_LANE_ELEMENTS };
+
+/* Rows of H that a warp has in flight: enough to hide the memory's latency, as long as they fit the registers. */
+template <unsigned VECTORS> struct attn_in_flight {
+    enum : unsigned { ROWS = VECTORS <= 2 ? 4 : VECTORS == 4 ? 2 : 1 };
+};
+
+/* Lane i has elements 4i to 4i + 3 of each 128. */
+template <unsigned VECTORS> struct attn_warp_row {
+    float value[VECTORS][ATTN_LANE_ELEMENTS];
+
+    static __device__ std::size_t place(unsigned v) {
+        return v * ATTN_WARP_ELEMENTS + threadIdx.x % ATTN_WARP * ATTN_LANE_ELEMENTS;
+    }
+
+    __device__ void fill(float with) {
+        for (unsigned v = 0; v < VECTORS; v++)
+            for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++) value[v][j] = with;
+    }
+
+    /* Zeros behind the row's end. The same values whether by whole vectors or not. */
+    __device__ void load(const float *row, std::size_t features, bool whole) {
+        for (unsigned v = 0; v < VECTORS; v++) {
+            const std::size_t at = place(v);
+            if (whole && at < features) {
+                const float4 four = *reinterpret_cast<const float4 *>(row + at);
+                value[v][0] = four.x, value[v][1] = four.y, value[v][2] = four.z, value[v][3] = four.w;
+            } else {
+                for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++) value[v][j] = at + j < features ? row[at + j] : 0.0f;
+            }
+        }
+    }
+
+    __device__ void store(float *row, std::size_t features, bool whole) const {
+        for (unsigned v = 0; v < VECTORS; v++) {
+            const std::size_t at = place(v);
+            if (whole && at < features) {
+                const float4 four = {value[v][0], value[v][1], value[v][2], value[v][3]};
+                *reinterpret_cast<float4 *>(row + at) = four;
+            } else {
+                for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++)
+                    if (at + j < features) row[at + j] = value[v][j];
+            }
+        }
+    }
+
+    __device__ float dot(const attn_warp_row &other) const {
+        float sum = 0.0f;
+        for (unsigned v = 0; v < VECTORS; v++)
+            for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++) sum += value[v][j] * other.value[v][j];
+        return sum;
+    }
+
+    __device__ void scale(float by) {
+        for (unsigned v = 0; v < VECTORS; v++)
+            for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++) value[v][j] *= by;
+    }
+
+    __device__ void add(float times, const attn_warp_row &other) {
+        for (unsigned v = 0; v < VECTORS; v++)
+            for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++) value[v][j] += times * other.value[v][j];
+    }
+};
+
+/* Sums over groups of so many lanes, the same in each lane of a group. All lanes of the warp come here. */
+template <unsigned LANES> __device__ inline float attn_lane_sum(float value) {
+    for (unsigned distance = LANES / 2; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(ATTN_ALL_LANES, value, static_cast<int>(distance));
+    return value;
+}
+
+static __device__ inline float attn_warp_sum(float value) { return attn_lane_sum<ATTN_WARP>(value); }
+
+/* Vectors of four need aligned rows. */
+static __device__ inline bool attn_aligned_rows(const float *base, std::ptrdiff_t batch, std::ptrdiff_t row,
+                                                std::size_t width) {
+    return reinterpret_cast<std::uintptr_t>(base) % sizeof(float4) == 0 && width % ATTN_LANE_ELEMENTS == 0 &&
+           batch % ATTN_LANE_ELEMENTS == 0 && row % ATTN_LANE_ELEMENTS == 0;
+}
+
+/* The kernel for rows of a width, of four that differ in the vectors they take. */
+#define ATTN_BY_WIDTH(kernel, width)                                                                                   \
+    ((width) <= ATTN_WARP_ELEMENTS       ? kernel<1>                                                                   \
+     : (width) <= 2 * ATTN_WARP_ELEMENTS ? kernel<2>                                                                   \
+     : (width) <= 4 * ATTN_WARP_ELEMENTS ? kernel<4>                                                                   \
+                                         : kernel<8>)
+
+#endif
