@@ -28,7 +28,7 @@ count() {
 }
 
 every=(luong_odd_f32 luong_query_wider_f32 luong_d129_f32 dot_d3_f32 dot_range_mask_f32 dot_slices_all_f32 luong_no_steps_f32
-    luong_mask_all_queries_f32 luong_context_only_f32)
+    luong_mask_all_queries_f32 luong_context_only_f32 bahdanau_odd_f32 bahdanau_queries_f32)
 for case in "${every[@]}"; do
     status=0
     cases "$case" >"$ptx/log" 2>&1 || status=$?

@@ -17,15 +17,21 @@ static attn_status create(const attn_cuda_options *cuda, attn_context **context)
     return attn_context_create(&options, context);
 }
 
+/* The emulated module: the build's, or one to try in its place. */
+static const char *emulated_module(void) {
+    const char *other = getenv("ATTN_TEST_EMULATED");
+    return other ? other : CUDA_MODULE;
+}
+
 static attn_cuda_options emulated_options(void) {
     attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
-    cuda.module = CUDA_MODULE;
+    cuda.module = emulated_module();
     return cuda;
 }
 
 /* The machine that the module believes in. */
 static attn_emulated *machine(void) {
-    void *library = dlopen(CUDA_MODULE, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    void *library = dlopen(emulated_module(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     cr_assert(library, "%s", dlerror());
     attn_emulation_entry entry;
     void *symbol = dlsym(library, "attn_emulation");
@@ -265,6 +271,42 @@ Test(cuda, clamped_ranges) {
         bits_free(&clamped);
         bits_free(&wild);
     }
+    free_fixture(&f);
+}
+
+static attn_status run_back(fixture *f, attn_context **context) {
+    attn_cuda_options cuda = emulated_options();
+    attn_layer_desc desc = f->problem->desc;
+    attn_plan *forward = NULL, *backward = NULL;
+    desc.flags = ATTN_LAYER_TRAINING;
+    attn_status status = create(&cuda, context);
+    if (!status) status = attn_layer_forward_plan(*context, &desc, &forward);
+    if (!status) status = attn_layer_backward_plan(*context, &desc, &backward);
+    if (!status) status = kit_problem_run(f->problem, forward, KIT_CONTEXT);
+    if (!status) status = kit_problem_back(f->problem, backward, KIT_ALL_OUTPUTS, KIT_ALL_GRADIENTS, 0);
+    attn_plan_destroy(forward);
+    attn_plan_destroy(backward);
+    attn_context_destroy(*context);
+    return status;
+}
+
+/* The same for the two passes of training, whose calls all report what they meet. */
+Test(cuda, failing_calls_in_training) {
+    attn_emulated *const m = machine();
+    fixture f = make_fixture("luong_odd_f32", 0, NULL);
+    m->fail_with = 2;
+    size_t n = 0;
+    for (bool reached = true; reached; n++) {
+        attn_context *context;
+        m->fail_at = n + 1;
+        const attn_status status = run_back(&f, &context);
+        reached = m->fail_at == 0;
+        cr_assert(status == (reached ? ATTN_ERROR_OUT_OF_MEMORY : ATTN_OK), "call %zu: %d", n, status);
+        cr_assert(!m->record);
+    }
+    cr_assert(n > 20, "%zu calls", n);
+    const kit_verdict verdict = kit_problem_check_back(f.problem);
+    cr_assert(verdict.error <= 1, "%s", verdict.where);
     free_fixture(&f);
 }
 

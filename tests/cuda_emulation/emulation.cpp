@@ -4,6 +4,8 @@
 #include "tests/cuda_emulation/cuda_runtime.h"
 #include "tests/cuda_ptx/library.h"
 
+#include <algorithm>
+#include <csetjmp>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -67,6 +69,8 @@ enum class wait { none, barrier, exchange, left };
 
 struct fiber {
     ucontext_t context;
+    jmp_buf place;
+    bool started;
     char *stack;
     void *sanitizer; /* what AddressSanitizer keeps of a stack that is left */
     wait waiting;
@@ -75,13 +79,19 @@ struct fiber {
     float value;
 };
 
+/* Which of the ready threads runs next: any; mostly who was made ready last, so that threads run far ahead of each other; or strictly one warp
+ * before the other. */
+enum class order { random, eager, by_warp };
+
 struct block_run {
     std::vector<fiber> fibers;
     std::vector<unsigned> ready;
     unsigned count, running, left, at_barrier;
-    bool eager; /* who was made ready last runs first: threads run far ahead of each other */
+    order threads;
+    unsigned favourite; /* order::by_warp: the warp that goes first */
     const std::function<void()> *kernel;
     ucontext_t scheduler;
+    jmp_buf scheduler_place;
     void *scheduler_sanitizer;
     const void *scheduler_stack;
     std::size_t scheduler_size;
@@ -105,10 +115,28 @@ void finish_switch(void *save, const void **stack, std::size_t *size) {
 #endif
 }
 
+/* swapcontext asks the kernel for the signal mask each time, which takes longer than all the rest: it starts a fiber, and jumps do what follows. Not
+ * under AddressSanitizer, which takes a jump for one within a stack. */
+#ifdef __SANITIZE_ADDRESS__
+void to_scheduler(fiber &self) { swapcontext(&self.context, &block.scheduler); }
+void to_fiber(fiber &next) { swapcontext(&block.scheduler, &next.context); }
+#else
+void to_scheduler(fiber &self) {
+    if (!_setjmp(self.place)) _longjmp(block.scheduler_place, 1);
+}
+
+void to_fiber(fiber &next) {
+    if (_setjmp(block.scheduler_place)) return;
+    if (next.started) _longjmp(next.place, 1);
+    next.started = true;
+    setcontext(&next.context);
+}
+#endif
+
 void yield(bool for_good) {
     fiber &self = block.fibers[block.running];
     start_switch(for_good ? nullptr : &self.sanitizer, block.scheduler_stack, block.scheduler_size);
-    swapcontext(&self.context, &block.scheduler);
+    to_scheduler(self);
     finish_switch(self.sanitizer, &block.scheduler_stack, &block.scheduler_size);
 }
 
@@ -130,7 +158,7 @@ void resume(unsigned thread) {
     block.running = thread;
     threadIdx = dim3(thread);
     start_switch(&block.scheduler_sanitizer, next.stack, STACK_BYTES);
-    swapcontext(&block.scheduler, &next.context);
+    to_fiber(next);
     finish_switch(block.scheduler_sanitizer, nullptr, nullptr);
 }
 
@@ -167,15 +195,26 @@ bool all_at_one_barrier() {
 
 /* ---- Blocks --------------------------------------------------------------------------------------- */
 
+/* What follows the block's shared memory, and has to stay as it is. */
+std::size_t guard_bytes(std::size_t bytes) { return std::min<std::size_t>(sizeof attn_shared - bytes, GUARD_BYTES); }
+
+bool guard_is_whole(std::size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+    return bytes <= sizeof attn_shared; /* has been watched */
+#else
+    for (std::size_t i = 0; i < guard_bytes(bytes); i++)
+        if (attn_shared[bytes + i] != 0xff) return false;
+    return true;
+#endif
+}
+
 void poison_shared(std::size_t bytes) {
 #ifdef __SANITIZE_ADDRESS__
     __asan_unpoison_memory_region(attn_shared, sizeof attn_shared);
 #endif
-    std::memset(attn_shared, 0xff, sizeof attn_shared);
+    std::memset(attn_shared, 0xff, bytes + guard_bytes(bytes));
 #ifdef __SANITIZE_ADDRESS__
     __asan_poison_memory_region(attn_shared + bytes, sizeof attn_shared - bytes);
-#else
-    (void)bytes;
 #endif
 }
 
@@ -192,7 +231,8 @@ bool start_threads(unsigned count) {
     if (block.fibers.size() < count) block.fibers.resize(count);
     block.ready.clear();
     block.count = count, block.left = block.at_barrier = 0;
-    block.eager = random_below(2) == 0;
+    block.threads = static_cast<order>(random_below(3));
+    block.favourite = static_cast<unsigned>(random_below((count + WARP - 1) / WARP));
     for (unsigned i = 0; i < count; i++) {
         fiber &thread = block.fibers[i];
         if (!thread.stack && !(thread.stack = map_stack())) return false;
@@ -203,6 +243,7 @@ bool start_threads(unsigned count) {
         thread.context.uc_stack.ss_sp = thread.stack;
         thread.context.uc_stack.ss_size = STACK_BYTES;
         thread.context.uc_link = nullptr;
+        thread.started = false;
         makecontext(&thread.context, run_thread, 0);
         make_ready(i);
     }
@@ -210,7 +251,23 @@ bool start_threads(unsigned count) {
     return true;
 }
 
-/* False when threads wait for what will never come. */
+unsigned rank_of(unsigned thread) {
+    const unsigned warps = (block.count + WARP - 1) / WARP;
+    return (thread / WARP + warps - block.favourite) % warps;
+}
+
+/* The index of the ready thread to run. */
+std::size_t pick_ready() {
+    const std::size_t any = random_below(block.ready.size());
+    if (block.threads == order::random) return any;
+    if (block.threads == order::eager) return random_below(8) ? block.ready.size() - 1 : any;
+    std::size_t best = any;
+    for (std::size_t i = 0; i < block.ready.size(); i++)
+        if (rank_of(block.ready[i]) < rank_of(block.ready[best])) best = i;
+    return best;
+}
+
+/* False when threads wait for what will never come, or wrote where they must not. */
 bool run_block(unsigned index, const cudaLaunchConfig_t *config) {
     blockIdx = dim3(index);
     poison_shared(config->dynamicSmemBytes);
@@ -226,14 +283,16 @@ bool run_block(unsigned index, const cudaLaunchConfig_t *config) {
                          index, block.left, block.count);
             return false;
         }
-        const std::size_t pick =
-            block.eager && random_below(8) ? block.ready.size() - 1 : random_below(block.ready.size());
+        const std::size_t pick = pick_ready();
         const unsigned thread = block.ready[pick];
         block.ready[pick] = block.ready.back();
         block.ready.pop_back();
         resume(thread);
     }
-    return true;
+    if (guard_is_whole(config->dynamicSmemBytes)) return true;
+    std::fprintf(stderr, "cuda emulation: block %u: wrote past its %zu bytes of shared memory\n", index,
+                 config->dynamicSmemBytes);
+    return false;
 }
 
 std::vector<unsigned> shuffled(unsigned count) {

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Plants defects in the CUDA sources, one at a time, and sees that the emulation finds each: in a case, or where the case says
+# "suite", in suite_cuda. A defect whose place is no longer in the code, or that does not compile, is a failure too.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+Usage: tests/cuda_mutations.sh BUILD
+
+BUILD is a build folder of this project with its tests. Ends with 'N passed, N failed'. CXX names the compiler (default: c++).
+TEXT
+}
+
+[ "${1:-}" = --help ] && { usage; exit 0; }
+[ $# -eq 1 ] && [ -x "$1/tests/attention_cases" ] || { usage >&2; exit 2; }
+build=$(cd "$1" && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+mkdir "$scratch/tests" "$scratch/objects"
+cp -r "$root"/{include,lib,cuda} "$scratch"
+cp -r "$root"/tests/cuda_{emulation,ptx} "$scratch/tests"
+cd "$scratch"
+
+barrier='__syncthreads();'
+# file | what stands there | what is planted | cases that must fail
+defects=(
+    # barriers: one removed, one that not all threads reach
+    "attend.cu|sums[warp] = state.sum;"$'\n'"    $barrier|sums[warp] = state.sum;|luong_d100_f32"
+    "product.cu|depth, weights);"$'\n'"        $barrier|depth, weights);|luong_d100_f32"
+    "product.cu|sums[i] += parts[i];"$'\n'"        $barrier|sums[i] += parts[i];|luong_d100_f32"
+    "product.cu|float sums[ROWS_OF_THREAD] = {};|float sums[ROWS_OF_THREAD] = {}; if (column0 + column >= p.columns) return;|luong_d100_f32"
+    # shuffles: too few steps, lanes that stay away
+    'warp_row.h|distance > 0; distance /= 2|distance > 1; distance /= 2|dot_d100_f32'
+    'attend.cu|: attn_warp_sum(q.dot(rows[g]));|: threadIdx.x % ATTN_WARP < 31 ? attn_warp_sum(q.dot(rows[g])) : 0.0f;|dot_odd_f32'
+    # reads and writes past the end, of H and of shared memory
+    'attend.cu|step + g < limit|step + g <= limit|dot_lengths_f32'
+    'warp_row.h|at + j < features ? row|at + j <= features ? row|dot_odd_f32'
+    'attend.cu|WARPS * (2 + attend.features)|WARPS * (1 + attend.features)|dot_odd_f32'
+    'product.cu|p.transposed ? i % DEPTH|p.transposed ? i % DEPTH + 1|luong_odd_f32'
+    # parts merged amiss
+    'attend.cu|* context[i * stride + feature]|* context[(count - 1 - i) * stride + feature]|dot_t500_f32'
+    'attend.cu|context.scale(kept);||dot_t500_f32'
+    'attend.cu|sum *= kept;||dot_t500_f32'
+    'attend.cu|from == to ? 1.0f : |from != from ? 1.0f : |dot_mask_all_f32'
+    "attend_back.cu|p.features, false);"$'\n'"        $barrier|p.features, false);|luong_t500_f32"
+    "attend_back.cu|+ f] = sum;"$'\n'"        }"$'\n'"        $barrier|+ f] = sum; }|luong_queries_f32"
+    'attend_back.cu|!first;|false;|luong_queries_f32'
+    'attend_back.cu|(b.query * p.chunks + c.index)|(b.query * p.chunks)|luong_range_f32'
+    'attend_back.cu|gradient *= rows.weight[g];||dot_odd_f32'
+    'attend_back.cu|step + g < c.last)|step + g <= c.last)|dot_d3_f32'
+    'query_back.cu|p.part_mean && c < p.chunks|p.part_mean && c + 1 < p.chunks|dot_t500_f32'
+    'query_back.cu|p.add ? row[i % p.width]|p.add && p.more ? row[i % p.width]|luong_odd_f32'
+    "gram.cu|column0, right);"$'\n'"        $barrier|column0, right);|luong_d100_f32"
+    'gram.cu|query < p.count && column|query <= p.count && column|luong_b65_f32'
+    # the additive score
+    "additive.cu|column0, weights);"$'\n'"            $barrier|column0, weights);|bahdanau_d100_f32"
+    "additive.cu|first_row, lane);"$'\n'"            $barrier|first_row, lane);|bahdanau_d100_f32"
+    "additive.cu|1.0f : 0.0f;"$'\n'"    $barrier|1.0f : 0.0f;|bahdanau_range_mask_f32"
+    'additive.cu|if (rows.count == 0) return;|if (threadIdx.x >= rows.count * LANES) return;|bahdanau_odd_f32'
+    'additive.cu|return attn_lane_sum<LANES>|return attn_lane_sum<LANES / 2>|bahdanau_d17_f32'
+    'additive.cu|column0 == 0 ? score|score == score ? score|bahdanau_d100_f32'
+    'additive.cu|if (row >= count) return false;|if (row > count) return false;|bahdanau_t500_f32'
+    'additive.cu|p.projected[query * p.width|p.projected[query / p.items.queries * p.width|bahdanau_queries_f32'
+    'additive.cu|(ROWS + DEPTH * PITCH|(DEPTH * PITCH|bahdanau_odd_f32'
+    # ranges and masks
+    'attend.cu|range.start + step, range.start + last|step, last|luong_range_f32'
+    'items.h|range.length - 1|range.length - (range.length > 1 ? 2 : 1)|luong_lengths_f32'
+    'items.h|row) * items.mask_query|item) * items.mask_query|luong_mask_all_queries_f32'
+    'items.h|attn_clamp(items.lengths[item], range.length)|items.lengths[item]|suite'
+    # the runtime's errors: left behind, swallowed, not looked at
+    'device.cu|if (error != cudaSuccess) cudaGetLastError();||suite'
+    'device.cu|status_of_pending(cudaPeekAtLastError())|status_of_pending(cudaGetLastError())|suite'
+    'device.cu|const bool may_be_start = |const bool may_be_start = false && |suite'
+    'device.cu|if (changed |if (!changed |suite'
+    'device.cu|device->process != getpid() ? ATTN_ERROR_FORKED : ||suite'
+    'forward.cu|if (!error) error = attend(|error = attend(|suite'
+    'backward.cu|if (!error) error = clear_outside();|clear_outside();|suite'
+)
+
+compile() {
+    "${CXX:-c++}" -std=c++17 -O1 -fPIC -fno-exceptions -fno-rtti -fvisibility=hidden -ffp-contract=off \
+        -Itests/cuda_emulation -I. -Iinclude -x c++ -c "$1" -o "objects/$(basename "$1").o"
+}
+
+compile_all() {
+    local source
+    for source in cuda/*.cu tests/cuda_emulation/emulation.cpp; do compile "$source"; done
+}
+
+link() { "${CXX:-c++}" -shared objects/*.o "$build/tests/cuda_ptx/libcuda_ptx.a" -o emulated.so; }
+
+run() {
+    if [ "$1" = suite ]; then
+        ATTN_TEST_EMULATED=$scratch/emulated.so timeout 300 "$build/tests/suite_cuda"
+    else
+        timeout 300 "$build/tests/attention_cases" --cuda "$scratch/emulated.so" --case "$1"
+    fi
+}
+
+# The sources that a file is part of.
+sources_with() { case $1 in *.cu) echo "cuda/$1" ;; *) ls cuda/*.cu ;; esac; }
+
+# plant FILE CODE: compiles with that as the file's content.
+plant() {
+    local source
+    printf '%s\n' "$2" >"cuda/$1"
+    for source in $(sources_with "$1"); do compile "$source"; done
+    link
+}
+
+passed=0 failed=0
+verdict() { if [ -z "$2" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL $1: $2"; fi; }
+
+compile_all && link
+for sound in $(printf '%s\n' "${defects[@]}" | grep -oE '[a-z0-9_]+$' | sort -u); do
+    reason=
+    run "$sound" >log 2>&1 || reason="fails without a defect"
+    verdict "$sound" "$reason"
+done
+for defect in "${defects[@]}"; do
+    IFS='|' read -r -d '' file old new check <<<"$defect" || true
+    check=${check%$'\n'}
+    code=$(<"cuda/$file") reason=
+    planted=${code/"$old"/"$new"}
+    if [ "$planted" = "$code" ]; then
+        reason="its place is not there"
+    elif ! plant "$file" "$planted" >log 2>&1; then
+        reason="does not compile"
+    elif run "$check" >log 2>&1; then
+        reason="$check did not notice"
+    fi
+    plant "$file" "$code" >log 2>&1
+    verdict "$file: $old" "$reason"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
