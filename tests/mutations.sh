@@ -60,7 +60,6 @@ defects=(
     'cpu/kernel_additive_backward.h|const bool add = query > 0;|const bool add = false;|case/bahdanau_queries_f32'
     'cpu/kernel_dot_backward.h|if (done % SEGMENT_ROWS == 0) NAMED(add_vectors)|if (done % SEGMENT_ROWS == 0 && done > 0) for (size_t j = 0; j <= full; j++) dq[j] = v_zero(); else if (done % SEGMENT_ROWS == 0) NAMED(add_vectors)|case/luong_t500_f32'
     # backward: the composition
-    'cpu/composition_backward.c|none ? 0 : shift|shift|case/luong_queries_masks_short_f32'
     'cpu/composition_backward.c|shift -= value(c, g->means|shift += value(c, g->means|case/luong_odd_f64'
     'cpu/composition_backward.c|if (!here && !grad->add_h)|if (false)|case/dot_mask_f32'
     'cpu/composition_backward.c|end = least(c->sizes.features, first + ATTN_PANEL_COLUMNS);|end = least(c->sizes.features, first + 1);|case/bahdanau_d33_f32'
