@@ -73,7 +73,7 @@ static backward_workspace carve_workspace(attn_carver *carver, const attn_kernel
     if (!additive) w.rows.residual = attn_carve(carver, most(s.chunks, 1), rows * element);
     w.rows.grad_x = attn_carve(carver, rows, query_features * element);
     if (additive) carve_additive(carver, problem, &w);
-    w.scratch_size = padded(additive ? kernels->additive_backward_scratch(width, queries)
+    w.scratch_size = padded(additive ? kernels->additive_backward_scratch(features, width, queries)
                                      : kernels->dot_backward_scratch(features, queries),
                             1);
     w.scratch = attn_carve(carver, threads, w.scratch_size);

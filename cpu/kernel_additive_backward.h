@@ -2,23 +2,37 @@
  *
  * With t = tanh(h W2 + qw) kept by the forward pass, p and ds as in kernel_dot_backward.h (e = v t),
  *   dz = ds v (1 - t^2),   dqw += sum of dz,   dv += ds t,   dH (+)= p g + dz W2^T,   dW2 += H^T dz.
- * The dz of a segment, summed over the queries, stay in the first caches between the two products that take them. */
+ * The dz of a segment, summed over the queries, stay in the first caches between the two products that take them.
+ *
+ * One to four columns behind whole vectors would cost these products a vector a row: 7 where D = 100 fills 6 1/4. They go by
+ * products of their own. Those of dH are sums over the columns of dz, as scores are; those of dW2 are computed as rows of its transpose, in
+ * vectors along D, and added in at the end of a chunk. */
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #undef BACKWARD_VECTORS
 #define BACKWARD_VECTORS 4 /* of columns at once: of v, dqw and dv */
 
+#undef NARROW
+#define NARROW 4 /* columns behind whole vectors that go apart, at most */
+
 /* Scratch: weights and gradients of scores, (queries, SEGMENT_ROWS) each; dz, and where nothing is kept h W2 and its tanh, each
- * (SEGMENT_ROWS, row). */
+ * (SEGMENT_ROWS, row); what goes apart of dH, (SEGMENT_ROWS, NARROW), and of dW2, (NARROW, D). */
 typedef struct NAMED(additive_parts) {
-    real *weights, *grads, *dz, *z, *t;
+    real *weights, *grads, *dz, *z, *t, *narrow_h, *narrow_w2;
     size_t row;
 } NAMED(additive_parts);
 
 static size_t NAMED(dz_row)(size_t score_width) { return (score_width + VEC_LANES - 1) / VEC_LANES * VEC_LANES; }
 
-static size_t NAMED(additive_backward_scratch)(size_t score_width, size_t queries) {
-    return (2 * queries + 3 * NAMED(dz_row)(score_width)) * SEGMENT_ROWS * sizeof(real);
+/* Of so many columns, those that go apart. */
+static size_t NAMED(narrow_columns)(size_t columns) {
+    const size_t rest = columns % VEC_LANES;
+    return VEC_LANES > 2 * NARROW && columns > VEC_LANES && rest <= NARROW ? rest : 0;
+}
+
+static size_t NAMED(additive_backward_scratch)(size_t features, size_t score_width, size_t queries) {
+    const size_t of_rows = 2 * queries + 3 * NAMED(dz_row)(score_width) + NARROW;
+    return (of_rows * SEGMENT_ROWS + NARROW * features) * sizeof(real);
 }
 
 static NAMED(additive_parts) NAMED(additive_parts_in)(size_t score_width, size_t queries, void *scratch) {
@@ -27,6 +41,8 @@ static NAMED(additive_parts) NAMED(additive_parts_in)(size_t score_width, size_t
     parts.dz = parts.grads + queries * SEGMENT_ROWS;
     parts.z = parts.dz + parts.row * SEGMENT_ROWS;
     parts.t = parts.z + parts.row * SEGMENT_ROWS;
+    parts.narrow_h = parts.t + parts.row * SEGMENT_ROWS;
+    parts.narrow_w2 = parts.narrow_h + NARROW * SEGMENT_ROWS;
     return parts;
 }
 
@@ -170,12 +186,56 @@ static void NAMED(segment_query)(const attn_rows *segment, const attn_backward_q
     NAMED(segment_dz)(additive, queries, query, tanh, n, ds, parts->dz, (ptrdiff_t)parts->row);
 }
 
+/* dH += dz W2^T */
+static void NAMED(segment_rows)(const attn_rows *segment, const attn_additive_backward *additive,
+                                const NAMED(additive_parts) * parts, real *grad_h, ptrdiff_t grad_h_time) {
+    const size_t width = additive->score_width, narrow = NAMED(narrow_columns)(segment->features),
+                 whole = segment->features - narrow;
+    const ptrdiff_t dz_row = (ptrdiff_t)parts->row;
+    NAMED(gemm)
+    (segment->rows, whole, width, parts->dz, dz_row, additive->w2_transposed, additive->w2_transposed_row, grad_h,
+     grad_h_time, 1, 0);
+    if (narrow == 0) return;
+    NAMED(gemm_nt)
+    (segment->rows, narrow, width, parts->dz, dz_row, (const real *)additive->w2 + whole * width, (ptrdiff_t)width,
+     parts->narrow_h, NARROW);
+    for (size_t r = 0; r < segment->rows; r++) {
+        real *to = grad_h + (ptrdiff_t)r * grad_h_time + whole;
+        v_store_n(to, v_add(v_load_n(to, narrow), v_load_n(parts->narrow_h + r * NARROW, narrow)), narrow);
+    }
+}
+
+/* dW2 += H^T dz, but for what goes apart. */
+static void NAMED(segment_w2)(const attn_rows *segment, const attn_additive_backward *additive,
+                              const NAMED(additive_parts) * parts) {
+    const size_t narrow = NAMED(narrow_columns)(additive->score_width), whole = additive->score_width - narrow;
+    const ptrdiff_t dz_row = (ptrdiff_t)parts->row;
+    NAMED(gemm_tn)
+    (segment->features, whole, segment->rows, segment->h, segment->h_time, parts->dz, dz_row, additive->grad_w2,
+     additive->grad_w2_row, 1);
+    if (narrow == 0) return;
+    NAMED(gemm_tn)
+    (narrow, segment->features, segment->rows, parts->dz + whole, dz_row, segment->h, segment->h_time, parts->narrow_w2,
+     (ptrdiff_t)segment->features, 1);
+}
+
+/* What went apart in its place. */
+static void NAMED(add_narrow_w2)(const attn_additive_backward *additive, size_t features,
+                                 const NAMED(additive_parts) * parts) {
+    const size_t narrow = NAMED(narrow_columns)(additive->score_width), whole = additive->score_width - narrow;
+    for (size_t j = 0; j < narrow; j++) {
+        real *to = (real *)additive->grad_w2 + whole + j;
+        const real *from = parts->narrow_w2 + j * features;
+        for (size_t d = 0; d < features; d++) to[(ptrdiff_t)d * additive->grad_w2_row] += from[d];
+    }
+}
+
 static void NAMED(additive_backward)(const attn_rows *rows, const attn_backward_queries *queries,
                                      const attn_additive_backward *additive, void *grad_h, ptrdiff_t grad_h_time,
                                      int accumulate, void *scratch) {
-    const size_t count = queries->queries, features = rows->features, width = additive->score_width;
-    const NAMED(additive_parts) parts = NAMED(additive_parts_in)(width, count, scratch);
-    const ptrdiff_t dz_row = (ptrdiff_t)parts.row;
+    const size_t count = queries->queries, features = rows->features;
+    const NAMED(additive_parts) parts = NAMED(additive_parts_in)(additive->score_width, count, scratch);
+    memset(parts.narrow_w2, 0, NARROW * features * sizeof(real));
     for (size_t step = 0, n; (n = NAMED(next_segment)(rows, count, &step)) > 0; step += n) {
         attn_rows segment = NAMED(segment_of)(rows, step, n);
         NAMED(gemm_nt)
@@ -188,14 +248,9 @@ static void NAMED(additive_backward)(const attn_rows *rows, const attn_backward_
             NAMED(gemm_tn)
             (n, features, count, parts.weights, SEGMENT_ROWS, queries->grad_context, queries->grad_context_stride, to,
              grad_h_time, accumulate);
-            NAMED(gemm)
-            (n, features, width, parts.dz, dz_row, additive->w2_transposed, additive->w2_transposed_row, to,
-             grad_h_time, 1, 0);
+            NAMED(segment_rows)(&segment, additive, &parts, to, grad_h_time);
         }
-        if (additive->grad_w2) {
-            NAMED(gemm_tn)
-            (features, width, n, segment.h, rows->h_time, parts.dz, dz_row, additive->grad_w2, additive->grad_w2_row,
-             1);
-        }
+        if (additive->grad_w2) NAMED(segment_w2)(&segment, additive, &parts);
     }
+    if (additive->grad_w2) NAMED(add_narrow_w2)(additive, features, &parts);
 }

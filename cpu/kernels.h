@@ -96,7 +96,7 @@ typedef struct attn_kernels_real {
     void (*additive_moments)(const attn_rows *rows, const attn_backward_queries *queries, const attn_additive_backward *additive,
                              double *moments, void *scratch);
     size_t (*dot_backward_scratch)(size_t features, size_t queries); /* bytes, whatever the number of rows */
-    size_t (*additive_backward_scratch)(size_t score_width, size_t queries);
+    size_t (*additive_backward_scratch)(size_t features, size_t score_width, size_t queries);
     /* For compositions, whose products come from a BLAS (kernel_rows.h). */
     /* scores (hidden: -inf) -> exp(score - maximum) in place, with their maximum and sum. Nothing attended: -inf, 0, zeros. A NaN makes NaN of the sum. */
     void (*softmax_row)(void *scores, size_t n, void *maximum, void *sum);
