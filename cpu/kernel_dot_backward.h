@@ -163,8 +163,8 @@ static void NAMED(dot_backward_from)(const attn_rows *rows, size_t step, const a
 #if VEC_BITS == 512 /* which has the registers: q, g, dq and four sums */
 /* ---- One query, rows of few vectors, none hidden ---------------------------------------------------
  *
- * q, g and dq stay in registers. As in the forward pass, the scores of a group of rows go interleaved with what follows from those of an
- * earlier one: two groups earlier, so that nothing waits for an exp. */
+ * q, g and dq stay in registers. As in the forward pass, the scores of a group of rows go interleaved with what follows from those of the
+ * group before. */
 
 /* What a group's scores become. */
 typedef struct NAMED(group_gradients) {
@@ -194,12 +194,12 @@ static ALWAYS_INLINE void NAMED(backward_row)(const real *row, real *to, real we
     }
 }
 
-/* e and da of the group at `place`; with `before`, those of two groups before it go on to grad_h and dq. */
+/* e and da of the group at `place`; with `before`, those of the group before it go on to grad_h and dq. */
 static ALWAYS_INLINE void NAMED(backward_step)(NAMED(backward_place) place, const NAMED(group_gradients) * before,
                                                const vec *q, const vec *g, vec *dq, vec *e, vec *da, size_t full,
                                                size_t tail) {
-    const real *h = place.h, *last = place.h - 2 * VEC_LANES * place.stride;
-    real *to = place.to - 2 * VEC_LANES * place.to_stride;
+    const real *h = place.h, *last = place.h - VEC_LANES * place.stride;
+    real *to = place.to - VEC_LANES * place.to_stride;
     vec folded[VEC_LANES / 2];
     ROLLED for (size_t r = 0; r < VEC_LANES; r += 2) {
         vec sum[4];
@@ -248,7 +248,7 @@ static ALWAYS_INLINE size_t NAMED(dot_backward_pipeline)(const attn_rows *rows, 
     const vec top = v_set1(*(const real *)queries->maximum), delta = v_set1((real)*queries->delta),
               factor = v_set1(1 / *(const real *)queries->sum);
     NAMED(backward_place) place = {rows->h, grad_h, rows->h_time, grad_h_time};
-    NAMED(group_gradients) groups[2];
+    NAMED(group_gradients) group;
     vec q[8], g[8], dq[8], e, da, residual = v_zero();
     UNROLL for (size_t j = 0; j <= full; j++) {
         q[j] = v_load_n(query + j * VEC_LANES, j == full ? tail : VEC_LANES);
@@ -257,24 +257,22 @@ static ALWAYS_INLINE size_t NAMED(dot_backward_pipeline)(const attn_rows *rows, 
     }
     size_t done = 0;
     for (; done + VEC_LANES <= rows->rows; done += VEC_LANES) {
-        NAMED(group_gradients) *group = &groups[done / VEC_LANES % 2];
-        NAMED(backward_step)(place, done < 2 * VEC_LANES ? NULL : group, q, g, dq, &e, &da, full, tail);
+        NAMED(backward_step)(place, done == 0 ? NULL : &group, q, g, dq, &e, &da, full, tail);
         vec p = v_mul(v_exp(v_sub(e, top)), factor);
         if (given) da = v_add(da, v_load(given + done));
         vec ds = v_mul(p, v_sub(da, delta));
         residual = v_add(residual, ds);
-        v_store(group->weights, p);
-        v_store(group->scores, ds);
+        v_store(group.weights, p);
+        v_store(group.scores, ds);
         place.h += VEC_LANES * place.stride;
         place.to += VEC_LANES * place.to_stride;
         if (done % SEGMENT_ROWS == 0) NAMED(add_vectors)(queries->grad_query, dq, full, tail);
     }
-    for (size_t i = done < 2 * VEC_LANES ? 0 : done - 2 * VEC_LANES; i < done; i++) {
-        const NAMED(group_gradients) *group = &groups[i / VEC_LANES % 2];
-        const ptrdiff_t back = (ptrdiff_t)i - (ptrdiff_t)done;
+    for (size_t i = 0; done > 0 && i < VEC_LANES; i++) {
+        const ptrdiff_t back = (ptrdiff_t)i - VEC_LANES;
         NAMED(backward_row)
-        (place.h + back * place.stride, place.to + back * place.to_stride, group->weights[i % VEC_LANES],
-         group->scores[i % VEC_LANES], q, g, dq, full, tail);
+        (place.h + back * place.stride, place.to + back * place.to_stride, group.weights[i], group.scores[i], q, g, dq,
+         full, tail);
     }
     NAMED(add_vectors)(queries->grad_query, dq, full, tail);
     *(real *)queries->residual += v_sum(residual);
