@@ -50,11 +50,11 @@ defects=(
     'lib/layer_kept.c|if (found.fields[i] != wanted.fields[i])|if (found.fields[i] == UINT64_MAX)|backward/foreign*'
     'lib/layer_kept.c|if (found.mark != wanted.mark)|if (found.mark == 0)|backward/foreign*'
     # backward: kernels
-    'cpu/kernel_dot_backward.h|v_mul(p, v_sub(da, delta));|v_mul(p, da);|case/luong_odd_f32'
+    'cpu/kernel_dot_backward.h|v_mul(p, v_sub(v_sub(da, high), low));|v_mul(p, da);|case/luong_odd_f32'
     'cpu/kernel_dot_backward.h|v_exp(v_sub(v_load_n(scores + i, n), top))|v_exp(v_load_n(scores + i, n))|case/dot_scores_480_f32'
     'cpu/kernel_dot_backward.h|keep[i] = mask[(ptrdiff_t)(first + i) * segment->mask_time] != 0;|keep[i] = 1;|case/dot_queries_masks_f32'
     'cpu/kernel_dot_backward.h|if (given) da = v_add(da, v_load_n(given + i, n));||case/dot_odd_f64'
-    'cpu/kernel_dot_backward.h|*delta += v_sum(sum);|*delta = v_sum(sum);|case/luong_t500_f64'
+    'cpu/kernel_dot_backward.h|moments[0] += (double)v_sum(first);|moments[0] = (double)v_sum(first);|case/luong_t500_f64'
     'cpu/kernel_additive_backward.h|v_fnma(v_mul(v[j], x), x, v[j])|v[j]|case/bahdanau_few_terms_f32'
     'cpu/kernel_additive_backward.h|sum_v[j] = v_fma(s, x, sum_v[j]);|sum_v[j] = v_add(s, sum_v[j]);|case/bahdanau_odd_f32'
     'cpu/kernel_additive_backward.h|const bool add = query > 0;|const bool add = false;|case/bahdanau_queries_f32'
