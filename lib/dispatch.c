@@ -20,12 +20,16 @@ typedef struct attn_choice {
 /* Room for a reason that is put together here; those of the implementations are constants. */
 typedef char reason_text[160];
 
+static attn_dtype asked_dtype(const attn_question *question) {
+    return question->sdpa      ? question->sdpa->dtype
+           : question->matmul  ? question->matmul->dtype
+           : question->softmax ? question->softmax->dtype
+                               : question->layer->dtype;
+}
+
 static bool for_question(const attn_implementation *implementation, const attn_question *question) {
-    const attn_dtype dtype = implementation->dtype;
-    if (question->sdpa) return dtype == question->sdpa->dtype;
-    if (question->matmul) return dtype == question->matmul->dtype;
-    if (question->softmax) return dtype == question->softmax->dtype;
-    return implementation->score == question->layer->score && dtype == question->layer->dtype;
+    return implementation->dtype == asked_dtype(question) &&
+           (!question->layer || implementation->score == question->layer->score);
 }
 
 static const char *what_it_computes(const attn_implementation *implementation, reason_text text) {
@@ -81,6 +85,7 @@ static void explain_all(const attn_choice *choice, const attn_implementation *ch
 
 /* Fails with the reasons of those that compute this score in this dtype. */
 static attn_status fail_with_refusals(const attn_choice *choice) {
+    const attn_question *question = choice->question;
     char list[896] = "";
     size_t used = 0;
     reason_text text;
@@ -93,8 +98,12 @@ static attn_status fail_with_refusals(const attn_choice *choice) {
         if (written < 0 || (size_t)written >= sizeof list - used) break;
         used += (size_t)written;
     }
-    return attn_fail(ATTN_ERROR_UNSUPPORTED, "no implementation fits: %s",
-                     used ? list : "none computes this score in this dtype");
+    if (used == 0)
+        snprintf(list, sizeof list, "the %s backend has none for the %s in %s%s%s", choice->context->backend->name,
+                 attn_operation_name(question->operation), attn_dtype_name(asked_dtype(question)),
+                 question->layer ? " with the score " : "",
+                 question->layer ? attn_score_name(question->layer->score) : "");
+    return attn_fail(ATTN_ERROR_UNSUPPORTED, "no implementation fits: %s", list);
 }
 
 attn_status attn_select(const attn_context *context, const attn_question *question, attn_explain explain, void *user,

@@ -22,9 +22,8 @@ static attn_status check_values(const attn_matmul_desc *desc) {
     const uint64_t unknown = desc->flags & ~(ATTN_MATMUL_TRANSPOSE_A | ATTN_MATMUL_TRANSPOSE_B);
     if (unknown)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.flags: has unknown bits 0x%llx", (unsigned long long)unknown);
-    if ((int)desc->dtype < ATTN_FLOAT32 || (int)desc->dtype > ATTN_FLOAT64)
-        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.dtype: is %d, want ATTN_FLOAT32 or ATTN_FLOAT64",
-                         (int)desc->dtype);
+    const attn_status status = attn_check_dtype(desc->dtype);
+    if (status) return status;
     const attn_size_rule rules[] = {{"batch", desc->batch, 0},
                                     {"heads", desc->heads, 0},
                                     {"rows", desc->rows, 0},

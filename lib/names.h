@@ -17,10 +17,16 @@ static inline const char *attn_operation_name(attn_operation operation) {
     return names[operation];
 }
 
-static inline const char *attn_dtype_name(attn_dtype dtype) { return dtype == ATTN_FLOAT64 ? "f64" : "f32"; }
+static inline const char *attn_dtype_name(attn_dtype dtype) {
+    static const char *const names[] = {
+        [ATTN_FLOAT32] = "f32", [ATTN_FLOAT64] = "f64", [ATTN_FLOAT16] = "f16", [ATTN_BFLOAT16] = "bf16"};
+    return names[dtype];
+}
 
 static inline size_t attn_dtype_size(attn_dtype dtype) {
-    return dtype == ATTN_FLOAT64 ? sizeof(double) : sizeof(float);
+    static const size_t sizes[] = {
+        [ATTN_FLOAT32] = sizeof(float), [ATTN_FLOAT64] = sizeof(double), [ATTN_FLOAT16] = 2, [ATTN_BFLOAT16] = 2};
+    return sizes[dtype];
 }
 
 #endif

@@ -14,9 +14,9 @@ static attn_status check_values(const attn_sdpa_desc *desc) {
     if (desc->flags & ~known_flags)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.flags: has unknown bits 0x%llx",
                          (unsigned long long)(desc->flags & ~known_flags));
-    const int dtype = (int)desc->dtype, causal = (int)desc->causal;
-    if (dtype < ATTN_FLOAT32 || dtype > ATTN_FLOAT64)
-        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.dtype: is %d, want ATTN_FLOAT32 or ATTN_FLOAT64", dtype);
+    const attn_status status = attn_check_dtype(desc->dtype);
+    if (status) return status;
+    const int causal = (int)desc->causal;
     if (causal < ATTN_CAUSAL_NONE || causal > ATTN_CAUSAL_BOTTOM_RIGHT)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.causal: is %d, want a value of attn_causal", causal);
     if (!isfinite(desc->scale))

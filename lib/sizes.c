@@ -18,6 +18,11 @@ attn_status attn_check_sizes(const attn_size_rule *rules, size_t count) {
     return ATTN_OK;
 }
 
+attn_status attn_check_dtype(attn_dtype dtype) {
+    if ((int)dtype >= ATTN_FLOAT32 && (int)dtype <= ATTN_BFLOAT16) return ATTN_OK;
+    return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.dtype: is %d, want a value of attn_dtype", (int)dtype);
+}
+
 static bool product_fits(size_t size, const size_t factors[4]) {
     for (int i = 0; i < 4; i++)
         if (factors[i] > 1 && __builtin_mul_overflow(size, factors[i], &size)) return false;

@@ -13,6 +13,9 @@ typedef struct attn_size_rule {
 /* ATTN_ERROR_SHAPE below the least, ATTN_ERROR_OVERFLOW past what a pointer difference spans. */
 attn_status attn_check_sizes(const attn_size_rule *rules, size_t count);
 
+/* ATTN_ERROR_UNSUPPORTED unless it is a value of attn_dtype. */
+attn_status attn_check_dtype(attn_dtype dtype);
+
 typedef struct attn_product_rule {
     const char *what; /* a product of sizes */
     size_t factors[4];

@@ -507,7 +507,8 @@ Test(sdpa, faulty_descriptors) {
     expect_desc(context, NULL, ATTN_ERROR_INVALID_ARGUMENT, "desc: is NULL");
     BAD_DESC(struct_size, 8, ATTN_ERROR_INVALID_ARGUMENT, "desc.struct_size: is 8");
     BAD_DESC(flags, UINT64_C(1) << 40, ATTN_ERROR_UNSUPPORTED, "desc.flags: has unknown bits 0x10000000000");
-    BAD_DESC(dtype, (attn_dtype)2, ATTN_ERROR_UNSUPPORTED, "desc.dtype: is 2");
+    BAD_DESC(dtype, (attn_dtype)4, ATTN_ERROR_UNSUPPORTED, "desc.dtype: is 4");
+    BAD_DESC(dtype, ATTN_FLOAT16, ATTN_ERROR_UNSUPPORTED, "the cpu backend has none for the sdpa forward in f16");
     BAD_DESC(causal, (attn_causal)3, ATTN_ERROR_UNSUPPORTED, "desc.causal: is 3");
     BAD_DESC(batch, -1, ATTN_ERROR_SHAPE, "desc.batch: is -1");
     BAD_DESC(query_heads, 5, ATTN_ERROR_SHAPE, "desc.query_heads: is 5, want a multiple of key_heads, 2");

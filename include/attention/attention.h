@@ -101,7 +101,14 @@ typedef enum attn_status {
     ATTN_ERROR_DEVICE_LOST = 23     /* the device failed; every later call of this process on it will */
 } attn_status;
 
-typedef enum attn_dtype { ATTN_FLOAT32 = 0, ATTN_FLOAT64 = 1 } attn_dtype;
+/* Types of 16 bits are for storage: arithmetic on them is float32's. An implementation that lacks a type refuses the plan; those of the CPU
+ * have the first two. */
+typedef enum attn_dtype {
+    ATTN_FLOAT32 = 0,
+    ATTN_FLOAT64 = 1,
+    ATTN_FLOAT16 = 2, /* IEEE 754 binary16 */
+    ATTN_BFLOAT16 = 3 /* the upper half of a float32 */
+} attn_dtype;
 
 typedef enum attn_score {
     ATTN_SCORE_LUONG = 0,    /* general: e[s] = H[s] . K . query, K of shape (D, Dq) */
