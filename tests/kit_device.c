@@ -10,7 +10,7 @@
 static const driver *device; /* NULL: buffers are the host's alone */
 
 static bool is_emulated(const char *module) {
-    void *library = dlopen(module, RTLD_NOW | RTLD_LOCAL);
+    void *library = module ? dlopen(module, RTLD_NOW | RTLD_LOCAL) : NULL;
     const bool found = library && dlsym(library, "attn_emulation");
     if (library) dlclose(library);
     return found;

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-/* From here on buffers are for this module's device; ends the program when there is none. */
+/* From here on buffers are for this module's device; ends the program when there is none. NULL: the module beside the library. */
 void kit_device_use(const char *module);
 
 void kit_device_add(void *pages, size_t bytes);

@@ -110,7 +110,7 @@ static file sound(void) {
 
 /* Runs attention-check with the arguments; its exit status, and its output in `text`. */
 static int run_check(const char *arguments, char *text, size_t room) {
-    char command[512];
+    char command[2048];
     snprintf(command, sizeof command, "'%s' %s 2>&1", ATTENTION_CHECK, arguments);
     FILE *pipe = popen(command, "r");
     cr_assert(pipe, "no pipe");
@@ -125,7 +125,7 @@ static const char *operation = "layer";
 
 /* Checks a file: the exit status, and a piece of what is printed. Frees it. */
 static void expect(file *f, int want, const char *part, const char *options) {
-    char text[8192], arguments[256];
+    char text[8192], arguments[1024];
     for (size_t i = 0; i < f->count; i++)
         f->entries[i].name = f->names[i], f->entries[i].shape = f->shapes[i]; /* f was copied */
     snprintf(f->path, sizeof f->path, "%s/attention-check-XXXXXX", P_tmpdir);
@@ -150,11 +150,15 @@ Test(check, sound_file) {
     expect(&f, 0, "4 passed, 0 failed", "--impl cpu:scalar");
 }
 
-static void spoil(const char *name, size_t at, double value, bool add_it, const char *part) {
+static void spoil_with(const char *name, size_t at, double value, bool add_it, const char *part, const char *options) {
     file f = sound();
     double *values = f.data[find(&f, name) - f.entries];
     values[at] = add_it ? values[at] + value : value;
-    expect(&f, 1, part, "");
+    expect(&f, 1, part, options);
+}
+
+static void spoil(const char *name, size_t at, double value, bool add_it, const char *part) {
+    spoil_with(name, at, value, add_it, part, "");
 }
 
 Test(check, wrong_numbers) {
@@ -171,6 +175,30 @@ Test(check, wrong_numbers) {
     spoil("luong_case/grad_luong_w", D, 1e-4, true, "grad_luong_w[0][0][3]");
     spoil("luong_case/grad_luong_w", 0, NAN, false, "error/gate inf");
 }
+
+#ifdef CUDA_MODULE
+#define ON_CUDA "--device cuda --module '" CUDA_MODULE "'"
+
+Test(check, on_cuda) {
+    file f = sound();
+    expect(&f, 0, "pass luong_case: cuda:simt:luong:backward:f32: error/gate", ON_CUDA " --verbose");
+    f = sound();
+    expect(&f, 0,
+           "\nskip 2 passes that this device has no implementation for, the last: luong_case, backward pass in f64\n"
+           "2 passed, 0 failed",
+           ON_CUDA " --impl cuda:simt --verbose");
+    spoil_with("luong_case/output", 5, 1e-4, true, "FAIL luong_case: cuda:simt:luong:forward:f32: error/gate", ON_CUDA);
+    spoil_with("luong_case/lse", 1, 1e-3, true, "lse[", ON_CUDA);
+    spoil_with("luong_case/grad_H", 4, 1e-4, true, "FAIL luong_case: cuda:simt:luong:backward:f32: error/gate",
+               ON_CUDA);
+    f = sound();
+    expect(&f, 1, "0 passed, 1 failed", ON_CUDA " --impl cpu:scalar");
+    f = sound();
+    expect(&f, 1, "options.isa", ON_CUDA " --isa scalar");
+    f = sound();
+    expect(&f, 1, "can't be loaded", "--device cuda --module /dev/null");
+}
+#endif
 
 static void added(const char *name, attn_weights_dtype dtype, int rank, const char *part) {
     file f = sound();
@@ -311,7 +339,10 @@ Test(check, command_lines) {
                                         "layer a --speed",
                                         "layer a --threads",
                                         "layer a --threads 0",
-                                        "layer a --threads x"};
+                                        "layer a --threads x",
+                                        "layer a --device",
+                                        "layer a --device gpu",
+                                        "layer a --module b"};
     char text[8192];
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         cr_assert(run_check(wrong[i], text, sizeof text) == 2, "\"%s\": %s", wrong[i], text);

@@ -10,7 +10,8 @@
 enum { CHECK_IMPLEMENTATIONS = 64 };
 
 typedef struct check_settings {
-    const char *path, *implementation, *isa;
+    const char *path, *implementation, *isa, *module;
+    attn_device_kind device;
     int threads;
     bool verbose;
 } check_settings;
@@ -27,7 +28,8 @@ typedef struct checker {
     const check_settings *settings;
     attn_context *context; /* unforced, to list implementations */
     check_forced forced[CHECK_IMPLEMENTATIONS];
-    size_t forced_count, passed, failed;
+    size_t forced_count, passed, failed, absent;
+    char last_absent[128];
 } checker;
 
 /* Counts and prints a failure. */
@@ -44,6 +46,9 @@ check_forced *check_force(checker *check, const char *name, const char *implemen
 
 /* Notes that an implementation refused a case, with the calling thread's message. */
 void check_refused(check_forced *forced);
+
+/* Notes that the device has no implementation at all for a pass in a type. */
+void check_absent(checker *check, const char *name, const char *pass, attn_dtype dtype);
 
 /* All cases of a file (sdpa_check.c). */
 void check_sdpa_file(checker *check, const attn_weights_file *file);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention-check: runs the cases of a file through every implementation of the library. */
+#include "attention/attention_cuda.h"
+#include "tests/kit_device.h"
 #include "tools/attention-check/case_file.h"
 #include "tools/attention-check/check.h"
 
@@ -9,7 +11,8 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: attention-check layer|sdpa FILE.safetensors [--impl NAME] [--isa ISA] [--threads N] [--verbose]\n"
+    "usage: attention-check layer|sdpa FILE.safetensors [--device cpu|cuda] [--module FILE] [--impl NAME] [--isa ISA]\n"
+    "                       [--threads N] [--verbose]\n"
     "\n"
     "Runs every case of the file through every implementation of the attention layer, or of scaled-dot-product\n"
     "attention, that this machine can run, each one forced, in float32 and float64, and compares the results with the\n"
@@ -19,6 +22,11 @@ static const char usage[] =
     "passes times implementations. The exit status is 0 when something ran and all of it passed, 1 when not, 2 for a\n"
     "wrong command line.\n"
     "\n"
+    "  --device DEVICE\n"
+    "                cpu (the default) or cuda: the implementations of the CUDA module, on the first GPU; what the "
+    "module has\n"
+    "                for no problem of a case's type is skipped and named\n"
+    "  --module FILE the CUDA module (default: libattention_cuda.so beside the library)\n"
     "  --impl NAME   only the implementations whose name is or begins with NAME's fields, such as cpu:avx2\n"
     "  --isa ISA     use no CPU instruction set above ISA: scalar, avx2, avx512\n"
     "  --threads N   threads of a run (default: those of the machine)\n"
@@ -31,7 +39,11 @@ void check_fail(checker *check, const char *name, const char *reason) {
 }
 
 static attn_status make_context(const check_settings *s, const char *implementation, attn_context **context) {
+    attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+    cuda.module = s->module;
+    options.device = s->device;
+    options.cuda = s->device == ATTN_DEVICE_CUDA ? &cuda : NULL;
     options.threads = s->threads;
     options.isa = s->isa;
     options.implementation = implementation;
@@ -63,6 +75,11 @@ check_forced *check_force(checker *check, const char *name, const char *implemen
 void check_refused(check_forced *f) {
     snprintf(f->refusal, sizeof f->refusal, "%s", attn_last_error_message());
     f->refused++;
+}
+
+void check_absent(checker *check, const char *name, const char *pass, attn_dtype dtype) {
+    snprintf(check->last_absent, sizeof check->last_absent, "%.64s, %s pass in %s", name, pass, kit_dtype_name(dtype));
+    check->absent++;
 }
 
 void check_judge(checker *check, const char *name, const char *implementation, double error, const char *where) {
@@ -134,7 +151,8 @@ static void check_pass(checker *check, const file_case *c, const pass *p, kit_pr
         asked++;
         run_forced(check, c->name, names[i], problem, p, &usable);
     }
-    if (usable || (!asked && check->settings->implementation)) return;
+    if (!count) check_absent(check, c->name, p->name, c->spec.dtype);
+    if (usable || !count || (!asked && check->settings->implementation)) return;
     char error[128];
     snprintf(error, sizeof error, "no implementation can run its %s pass in %s", p->name,
              kit_dtype_name(c->spec.dtype));
@@ -196,6 +214,9 @@ static int finish(checker *check) {
         if (f->refused) printf("skip %s: %zu cases, the last: %s\n", f->name, f->refused, f->refusal);
         attn_context_destroy(f->context);
     }
+    if (check->absent)
+        printf("skip %zu passes that this device has no implementation for, the last: %s\n", check->absent,
+               check->last_absent);
     printf("%zu passed, %zu failed\n", check->passed, check->failed);
     return check->failed ? 1 : 0;
 }
@@ -203,10 +224,12 @@ static int finish(checker *check) {
 static int check_cases(const check_settings *s, void (*check_all)(checker *, const attn_weights_file *)) {
     checker check = {.settings = s};
     attn_weights_file *file = NULL;
-    if (make_context(s, NULL, &check.context) != ATTN_OK || attn_weights_open(s->path, 0, &file) != ATTN_OK)
+    if (make_context(s, NULL, &check.context) != ATTN_OK || attn_weights_open(s->path, 0, &file) != ATTN_OK) {
         check_fail(&check, s->path, attn_last_error_message());
-    else
+    } else {
+        if (s->device == ATTN_DEVICE_CUDA) kit_device_use(s->module);
         check_all(&check, file);
+    }
     attn_weights_close(file);
     const int status = finish(&check);
     attn_context_destroy(check.context);
@@ -227,12 +250,18 @@ static bool parse_threads(const char *text, int *threads) {
     return true;
 }
 
+static bool parse_device(const char *text, attn_device_kind *device) {
+    if (strcmp(text, "cpu") != 0 && strcmp(text, "cuda") != 0) return false;
+    *device = strcmp(text, "cpu") ? ATTN_DEVICE_CUDA : ATTN_DEVICE_CPU;
+    return true;
+}
+
 int main(int argc, char **argv) {
-    check_settings s = {0};
+    check_settings s = {.device = ATTN_DEVICE_CPU};
     const char *words[2] = {0};
     int count = 0;
     for (int i = 1; i < argc; i++) {
-        const char *argument = argv[i], **value = NULL, *threads = NULL;
+        const char *argument = argv[i], **value = NULL, *threads = NULL, *device = NULL;
         if (!strcmp(argument, "--help")) return fputs(usage, stdout), 0;
         if (!strcmp(argument, "--version")) return printf("attention-check %s\n", attn_version()), 0;
         if (!strcmp(argument, "--verbose")) {
@@ -242,11 +271,14 @@ int main(int argc, char **argv) {
         if (!strcmp(argument, "--impl")) value = &s.implementation;
         if (!strcmp(argument, "--isa")) value = &s.isa;
         if (!strcmp(argument, "--threads")) value = &threads;
+        if (!strcmp(argument, "--device")) value = &device;
+        if (!strcmp(argument, "--module")) value = &s.module;
         if (value) {
             if (++i == argc) return wrong("no value for", argument);
             *value = argv[i];
             if (threads && !parse_threads(threads, &s.threads))
                 return wrong("--threads wants a number from 1 to 4096, not", threads);
+            if (device && !parse_device(device, &s.device)) return wrong("--device wants cpu or cuda, not", device);
             continue;
         }
         if (argument[0] == '-' || count == 2)
@@ -254,6 +286,7 @@ int main(int argc, char **argv) {
         words[count++] = argument;
     }
     if (count < 2) return wrong("wanted an operation and a file", NULL);
+    if (s.module && s.device != ATTN_DEVICE_CUDA) return wrong("--module wants --device cuda", NULL);
     s.path = words[1];
     if (!strcmp(words[0], "layer")) return check_cases(&s, check_layer_file);
     if (!strcmp(words[0], "sdpa")) return check_cases(&s, check_sdpa_file);

@@ -41,7 +41,9 @@ static void check_problem(checker *check, const char *name, sdpa_problem *proble
         asked++;
         run_forced(check, name, names[i], problem, &usable);
     }
-    if (!usable && (asked || !check->settings->implementation)) check_fail(check, name, "no implementation can run it");
+    if (!count) check_absent(check, name, "forward", problem->spec.dtype);
+    if (!usable && count && (asked || !check->settings->implementation))
+        check_fail(check, name, "no implementation can run it");
 }
 
 static void check_case(checker *check, const char *name, const sdpa_file_case *c) {
