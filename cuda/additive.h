@@ -6,6 +6,7 @@
 
 #include "cuda/items.h"
 
+/* What both passes take. */
 struct attn_additive {
     attn_items items;
     const float *h;
@@ -13,10 +14,14 @@ struct attn_additive {
     std::size_t features, width, batch;
     const float *w2, *v;    /* (features, width), (width) */
     const float *projected; /* (queries of all items, width): query . W1 */
-    float *scores;          /* (queries of all items, timesteps); only steps in range are written */
+};
+
+struct attn_additive_scores {
+    attn_additive in;
+    float *scores; /* (queries of all items, timesteps); only steps in range are written */
 };
 
 std::size_t attn_additive_blocks(std::size_t batch, std::size_t timesteps);
-cudaError_t attn_additive_launch(const attn_additive &additive, cudaStream_t stream);
+cudaError_t attn_additive_launch(const attn_additive_scores &scores, cudaStream_t stream);
 
 #endif

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* In order: the queries folded; through the output to the context and the query; the mean that the scores' gradients have in common, for which given
- * gradients of the weights take a pass over H of their own; the pass over H; what it gives the queries, through the fold; the weights. */
+ * gradients of the weights take a pass over H of their own; the pass over H; what it gives the queries, through the fold; the weights. The additive score
+ * has a file of its own for what is between the output and the queries. */
 #include "cuda/backward.h"
 
 #include "cuda/attend.h"
 #include "cuda/attend_back.h"
+#include "cuda/backward_additive.h"
 #include "cuda/call.h"
 #include "cuda/device.h"
 #include "cuda/gram.h"
@@ -21,21 +23,35 @@ struct pieces {
     float *context, *query;       /* (B, Tq, D), (B, Tq, Dq): gradients */
     float *shift;                 /* (B, Tq) */
     float *part_mean, *part_fold; /* see attn_attend_back */
-    float *fold;                  /* (B, Tq, D): gradient of the folded query */
+    float *fold;                  /* (B, Tq, D or A): gradient of the folded or projected query */
+    attn_additive_pieces additive;
 };
+
+bool is_additive(const attn_layer_problem *sizes) { return sizes->score == ATTN_SCORE_BAHDANAU; }
+
+/* Of what the scores are computed from: their products with H, or their sums with H W2. */
+size_t width_of_fold(const attn_layer_problem *sizes) {
+    return is_additive(sizes) ? sizes->score_width : sizes->features;
+}
+
+size_t chunks_of_fold(const attn_layer_problem *planned, const attn_layer_problem *sizes) {
+    return is_additive(sizes) ? attn_additive_chunks(planned, sizes->timesteps)
+                              : attn_call_chunks(planned, sizes->timesteps);
+}
 
 size_t carve(const attn_layer_problem *planned, const attn_layer_problem *sizes, void *memory, pieces *p) {
     attn_carver carver = {static_cast<char *>(memory), 0, false};
     const size_t count = sizes->batch * sizes->queries, features = sizes->features;
-    const size_t parts = count * attn_call_chunks(planned, sizes->timesteps);
+    const size_t parts = count * chunks_of_fold(planned, sizes);
     p->folded = sizes->score == ATTN_SCORE_LUONG ? attn_carve_floats(&carver, count, features) : nullptr;
     p->z = attn_carve_floats(&carver, count, sizes->units);
     p->context = attn_carve_floats(&carver, count, features);
     p->query = attn_carve_floats(&carver, count, sizes->query_features);
     p->shift = attn_carve_floats(&carver, count, 1);
     p->part_mean = attn_carve_floats(&carver, parts, 1);
-    p->part_fold = attn_carve_floats(&carver, parts, features);
-    p->fold = attn_carve_floats(&carver, count, features);
+    p->part_fold = attn_carve_floats(&carver, parts, width_of_fold(sizes));
+    p->fold = attn_carve_floats(&carver, count, width_of_fold(sizes));
+    if (is_additive(sizes)) attn_additive_carve(planned, sizes, &carver, &p->additive);
     return attn_carved_size(&carver);
 }
 
@@ -98,7 +114,7 @@ struct backward {
         s.given = static_cast<const float *>(grad().context);
         s.given_batch = grad().context_batch, s.given_row = grad().context_row;
         s.grad_lse = static_cast<const float *>(grad().lse), s.lse_batch = grad().lse_batch;
-        s.part_mean = grad().attention_weights ? p.part_mean : nullptr;
+        s.part_mean = grad().attention_weights && !is_additive(&sizes()) ? p.part_mean : nullptr;
         s.count = count, s.queries = sizes().queries, s.features = sizes().features;
         s.query_features = sizes().query_features, s.chunks = attn_call_chunks(planned, sizes().timesteps);
         s.through_output = grad().output != nullptr;
@@ -122,6 +138,11 @@ struct backward {
         return b;
     }
 
+    cudaError_t pass_over_h() const {
+        if (!is_additive(&sizes())) return attn_attend_back_launch(over_h(), stream);
+        return attn_backward_additive_run({planned, call, &p.additive, &kept, p.context, p.shift, p.part_fold}, stream);
+    }
+
     cudaError_t clear_outside() const {
         if (!grad().h || grad().add_h) return cudaSuccess;
         attn_clear clear = {};
@@ -134,14 +155,15 @@ struct backward {
     cudaError_t merge_folds() const {
         attn_merge_parts merge = {};
         merge.part = p.part_fold, merge.sum = p.fold;
-        merge.count = count, merge.chunks = attn_call_chunks(planned, sizes().timesteps);
-        merge.width = sizes().features;
+        merge.count = count, merge.chunks = chunks_of_fold(planned, &sizes());
+        merge.width = width_of_fold(&sizes());
         return attn_merge_parts_launch(merge, stream);
     }
 
     cudaError_t hand_back() const {
         attn_hand_back h = {};
-        h.items = items, h.gradient = p.query, h.more = p.folded ? nullptr : p.fold;
+        const void *const fold_weights = p.folded ? call->luong_w : call->bahdanau_w1;
+        h.items = items, h.gradient = p.query, h.more = fold_weights ? nullptr : p.fold;
         h.count = count, h.width = sizes().query_features;
         h.to.last_step = !sizes().given_query;
         h.to.base = static_cast<const float *>(h.to.last_step ? grad().h : grad().query);
@@ -150,8 +172,9 @@ struct backward {
         h.add = h.to.last_step || grad().add_query;
         if (!h.to.base) return cudaSuccess;
         cudaError_t error = cudaSuccess;
-        if (p.folded)
-            error = multiply(attn_dense_joined(p.fold, sizes().features), call->luong_w, false, h.width, p.query, true);
+        if (fold_weights)
+            error = multiply(attn_dense_joined(p.fold, width_of_fold(&sizes())), fold_weights, !p.folded, h.width,
+                             p.query, true);
         return error ? error : attn_hand_back_launch(h, stream);
     }
 
@@ -167,18 +190,20 @@ struct backward {
         attn_joined queries = {}, both = attn_dense_joined(kept.context, sizes().features);
         queries.second = both.second = attn_call_queries(call);
         queries.second_width = both.second_width = sizes().query_features;
-        const cudaError_t error = weight_gradient(both, attn_dense_joined(p.z, sizes().units), grad().w_c);
-        return error ? error : weight_gradient(attn_dense_joined(p.fold, sizes().features), queries, grad().luong_w);
+        const attn_joined fold = attn_dense_joined(p.fold, width_of_fold(&sizes()));
+        cudaError_t error = weight_gradient(both, attn_dense_joined(p.z, sizes().units), grad().w_c);
+        if (!error) error = weight_gradient(fold, queries, grad().luong_w);
+        return error ? error : weight_gradient(queries, fold, grad().bahdanau_w1);
     }
 
     cudaError_t run() const {
         cudaError_t error = p.folded ? attn_fold_queries(call, p.folded, stream) : cudaSuccess;
-        const attn_attend_back back = over_h();
+        const bool means = grad().attention_weights && !is_additive(&sizes());
         if (!error) error = through_output();
-        if (!error && grad().attention_weights) error = attn_attend_back_means(back, stream);
+        if (!error && means) error = attn_attend_back_means(over_h(), stream);
         if (!error) error = find_shift();
         if (!error) error = clear_outside();
-        if (!error) error = attn_attend_back_launch(back, stream);
+        if (!error) error = pass_over_h();
         if (!error) error = merge_folds();
         if (!error) error = hand_back();
         return error ? error : weights();
@@ -249,6 +274,7 @@ attn_status attn_cuda_clear_gradients(attn_device *device, const attn_layer_call
 const attn_implementation attn_cuda_backward_implementations[] = {
     implementation("cuda:simt:luong:backward:f32", ATTN_SCORE_LUONG),
     implementation("cuda:simt:dot:backward:f32", ATTN_SCORE_DOT),
+    implementation("cuda:simt:bahdanau:backward:f32", ATTN_SCORE_BAHDANAU),
 };
 const size_t attn_cuda_backward_implementations_count =
     sizeof attn_cuda_backward_implementations / sizeof *attn_cuda_backward_implementations;

@@ -57,13 +57,36 @@ bool attn_call_too_large(const attn_layer_problem *p) {
            attn_additive_blocks(p->batch, p->timesteps) > attn_largest_grid;
 }
 
-cudaError_t attn_fold_queries(const attn_layer_call *call, float *folded, cudaStream_t stream) {
-    const attn_rows to = attn_dense_rows(folded, &call->sizes, call->sizes.features);
+/* A weight matrix times each query, into dense rows. */
+static cudaError_t multiply_queries(const attn_layer_call *call, const void *weights, bool transposed,
+                                    std::size_t columns, float *result, cudaStream_t stream) {
+    const attn_rows to = attn_dense_rows(result, &call->sizes, columns);
     attn_product product = {};
     product.items = attn_call_items(call);
     product.rows.second = attn_call_queries(call), product.rows.second_width = call->sizes.query_features;
-    product.weights = static_cast<const float *>(call->luong_w), product.transposed = true;
-    product.count = call->sizes.batch * call->sizes.queries, product.columns = call->sizes.features;
-    product.result = folded, product.result_batch = to.batch, product.result_row = to.row;
+    product.weights = static_cast<const float *>(weights), product.transposed = transposed;
+    product.count = call->sizes.batch * call->sizes.queries, product.columns = columns;
+    product.result = result, product.result_batch = to.batch, product.result_row = to.row;
     return attn_product_launch(product, stream);
+}
+
+cudaError_t attn_fold_queries(const attn_layer_call *call, float *folded, cudaStream_t stream) {
+    return multiply_queries(call, call->luong_w, true, call->sizes.features, folded, stream);
+}
+
+cudaError_t attn_project_queries(const attn_layer_call *call, float *projected, cudaStream_t stream) {
+    return multiply_queries(call, call->bahdanau_w1, false, call->sizes.score_width, projected, stream);
+}
+
+attn_additive attn_call_additive(const attn_layer_call *call, const float *projected) {
+    attn_additive additive;
+    additive.items = attn_call_items(call);
+    additive.h = static_cast<const float *>(call->h), additive.h_batch = call->h_batch;
+    additive.h_time = call->h_time;
+    additive.features = call->sizes.features, additive.width = call->sizes.score_width;
+    additive.batch = call->sizes.batch;
+    additive.w2 = static_cast<const float *>(call->bahdanau_w2);
+    additive.v = static_cast<const float *>(call->bahdanau_v);
+    additive.projected = projected;
+    return additive;
 }

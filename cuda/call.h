@@ -3,6 +3,7 @@
 #ifndef ATTN_CUDA_CALL_H
 #define ATTN_CUDA_CALL_H
 
+#include "cuda/additive.h"
 #include "cuda/items.h"
 #include "lib/backend.h"
 #include "lib/carve.h"
@@ -26,5 +27,9 @@ bool attn_call_too_large(const attn_layer_problem *problem);
 
 /* Luong: K . query for each query. */
 cudaError_t attn_fold_queries(const attn_layer_call *call, float *folded, cudaStream_t stream);
+
+/* Bahdanau: query . W1 for each query, and what its kernels take. */
+cudaError_t attn_project_queries(const attn_layer_call *call, float *projected, cudaStream_t stream);
+attn_additive attn_call_additive(const attn_layer_call *call, const float *projected);
 
 #endif

@@ -29,9 +29,9 @@ size_t carve(const attn_layer_problem *planned, const attn_layer_problem *sizes,
     p->part_sum = attn_carve_floats(&carver, parts, 1);
     p->part_context = attn_carve_floats(&carver, parts, features);
     p->context = sizes->units > 0 ? attn_carve_floats(&carver, count, features) : nullptr;
-    const bool additive = sizes->score == ATTN_SCORE_BAHDANAU;
+    const bool additive = sizes->score == ATTN_SCORE_BAHDANAU, kept = sizes->training && !sizes->recompute;
     p->projected = additive ? attn_carve_floats(&carver, count, sizes->score_width) : nullptr;
-    p->scores = additive ? attn_carve_floats(&carver, count, sizes->timesteps) : nullptr;
+    p->scores = additive && !kept ? attn_carve_floats(&carver, count, sizes->timesteps) : nullptr;
     return attn_carved_size(&carver);
 }
 
@@ -43,30 +43,14 @@ size_t workspace_size(const attn_implementation *, const attn_device *, const at
 const char *refuse(const attn_implementation *, const attn_device *, const attn_layer_problem *p, bool *hard) {
     *hard = true;
     if (p->features > ATTN_ATTEND_WIDEST) return "needs features of at most 1024";
-    if (p->training && p->score == ATTN_SCORE_BAHDANAU) return "does not fill kept for the additive score";
     return attn_call_too_large(p) ? "needs more blocks than a grid has" : nullptr;
 }
 
 /* Bahdanau: query . W1, then the scores. */
 cudaError_t find_scores(const attn_layer_call *call, const pieces *p, cudaStream_t stream) {
-    const attn_layer_problem &s = call->sizes;
-    const attn_rows projected = attn_dense_rows(p->projected, &s, s.score_width);
-    attn_product product = {};
-    product.items = attn_call_items(call);
-    product.rows.second = attn_call_queries(call), product.rows.second_width = s.query_features;
-    product.weights = static_cast<const float *>(call->bahdanau_w1);
-    product.count = s.batch * s.queries, product.columns = s.score_width;
-    product.result = p->projected, product.result_batch = projected.batch, product.result_row = projected.row;
-    const cudaError_t error = attn_product_launch(product, stream);
-    attn_additive additive = {};
-    additive.items = product.items;
-    additive.h = static_cast<const float *>(call->h), additive.h_batch = call->h_batch;
-    additive.h_time = call->h_time;
-    additive.features = s.features, additive.width = s.score_width, additive.batch = s.batch;
-    additive.w2 = static_cast<const float *>(call->bahdanau_w2),
-    additive.v = static_cast<const float *>(call->bahdanau_v);
-    additive.projected = p->projected, additive.scores = p->scores;
-    return error ? error : attn_additive_launch(additive, stream);
+    const cudaError_t error = attn_project_queries(call, p->projected, stream);
+    const attn_additive_scores scores = {attn_call_additive(call, p->projected), p->scores};
+    return error ? error : attn_additive_launch(scores, stream);
 }
 
 cudaError_t attend(const attn_layer_problem *planned, const attn_layer_call *call, const pieces *p,
@@ -113,6 +97,7 @@ attn_status run(const attn_implementation *, attn_device *device, const attn_lay
     carve(planned, &call->sizes, call->workspace, &p);
     if (call->kept) attn_cuda_kept_carve(&call->sizes, call->kept, &kept);
     if (kept.context) p.context = kept.context;
+    if (kept.scores) p.scores = kept.scores;
     attn_current_device current(device->options.ordinal);
     cudaError_t error = current.error;
     if (!error && p.folded) error = attn_fold_queries(call, p.folded, device->stream());

@@ -6,7 +6,11 @@
 
 namespace {
 
-enum : unsigned { WARPS = 4, THREADS = WARPS * ATTN_WARP };
+enum : unsigned {
+    WARPS = 4,
+    THREADS = WARPS * ATTN_WARP,
+    PARTS = 32 /* that a sum takes before it is added to the whole */
+};
 
 std::size_t blocks_for(std::size_t elements) {
     const std::size_t blocks = (elements + THREADS - 1) / THREADS;
@@ -65,8 +69,13 @@ __global__ void shift_kernel(const __grid_constant__ attn_shift p) {
 __global__ void merge_kernel(const __grid_constant__ attn_merge_parts p) {
     for (std::size_t i = first_element(); i < p.count * p.width; i += stride_of_elements()) {
         float sum = 0.0f;
-        for (std::size_t c = 0; c < p.chunks; c++) sum += p.part[(i / p.width * p.chunks + c) * p.width + i % p.width];
-        p.sum[i] = sum;
+        for (std::size_t from = 0; from < p.chunks; from += PARTS) {
+            float some = 0.0f;
+            for (std::size_t c = from; c < p.chunks && c < from + PARTS; c++)
+                some += p.part[(i / p.width * p.chunks + c) * p.width + i % p.width];
+            sum += some;
+        }
+        p.sum[i] = p.add ? p.sum[i] + sum : sum;
     }
 }
 

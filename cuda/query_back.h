@@ -33,6 +33,7 @@ struct attn_merge_parts {
     const float *part; /* (count, chunks, width) */
     std::size_t count, chunks, width;
     float *sum;
+    bool add; /* to what stands there */
 };
 cudaError_t attn_merge_parts_launch(const attn_merge_parts &merge, cudaStream_t stream);
 

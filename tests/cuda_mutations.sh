@@ -55,15 +55,35 @@ defects=(
     "gram.cu|column0, right);"$'\n'"        $barrier|column0, right);|luong_d100_f32"
     'gram.cu|query < p.count && column|query <= p.count && column|luong_b65_f32'
     # the additive score
-    "additive.cu|column0, weights);"$'\n'"            $barrier|column0, weights);|bahdanau_d100_f32"
-    "additive.cu|first_row, lane);"$'\n'"            $barrier|first_row, lane);|bahdanau_d100_f32"
-    "additive.cu|1.0f : 0.0f;"$'\n'"    $barrier|1.0f : 0.0f;|bahdanau_range_mask_f32"
-    'additive.cu|if (rows.count == 0) return;|if (threadIdx.x >= rows.count * LANES) return;|bahdanau_odd_f32'
-    'additive.cu|return attn_lane_sum<LANES>|return attn_lane_sum<LANES / 2>|bahdanau_d17_f32'
+    "additive_tile.h|k0, column0);"$'\n'"            $barrier|k0, column0);|bahdanau_d100_f32"
+    "additive_tile.h|add_chunk(memory);"$'\n'"            $barrier|add_chunk(memory);|bahdanau_d100_f32"
+    "additive_tile.h|1.0f : 0.0f;"$'\n'"        $barrier|1.0f : 0.0f;|bahdanau_range_mask_f32"
+    'additive.cu|if (rows.count == 0) return;|if (threadIdx.x >= rows.count * ATTN_TILE_LANES) return;|bahdanau_odd_f32'
+    'additive.cu|return attn_lane_sum<ATTN_TILE_LANES>|return attn_lane_sum<ATTN_TILE_LANES / 2>|bahdanau_d17_f32'
     'additive.cu|column0 == 0 ? score|score == score ? score|bahdanau_d100_f32'
-    'additive.cu|if (row >= count) return false;|if (row > count) return false;|bahdanau_t500_f32'
+    'additive_tile.h|if (row >= count) return false;|if (row > count) return false;|bahdanau_t500_f32'
     'additive.cu|p.projected[query * p.width|p.projected[query / p.items.queries * p.width|bahdanau_queries_f32'
-    'additive.cu|(ROWS + DEPTH * PITCH|(DEPTH * PITCH|bahdanau_odd_f32'
+    'additive_tile.h|= ATTN_TILE_ROWS + ATTN_TILE_DEPTH *|= ATTN_TILE_DEPTH *|bahdanau_odd_f32'
+    "additive_back.cu|lane() + j * LANES] = pair;"$'\n'"        }"$'\n'"        $barrier|lane() + j * LANES] = pair; }|bahdanau_d100_f32"
+    "additive_back.cu|+ threadIdx.x];"$'\n'"        $barrier|+ threadIdx.x];|bahdanau_d100_f32"
+    "additive_back.cu|load(d0);"$'\n'"            $barrier|load(d0);|bahdanau_d100_f32"
+    "additive_back.cu|add_w2(d0);"$'\n'"            $barrier|add_w2(d0);|bahdanau_d100_f32"
+    'additive_back.cu|static_cast<int>(LANES)|static_cast<int>(LANES / 2)|bahdanau_odd_f32'
+    'additive_back.cu|*to = first_of_group ? |*to = true ? |bahdanau_d100_f32'
+    'additive_back.cu|if (column0 == 0) add_values|add_values|bahdanau_d100_f32'
+    'additive_back.cu|p.add_h || column0 > 0|p.add_h|bahdanau_d100_f32'
+    'additive_back.cu|row >= rows.count || ||bahdanau_lengths_f32'
+    'additive_back.cu|if (tile.first_of_chunk) clear_chunk|if (false) clear_chunk|bahdanau_lengths_f32'
+    'additive_back.cu|if (!tile.first_of_group) return;|return;|bahdanau_b65_f32'
+    'additive_back.cu|* p.chunks + chunk) *|* p.chunks) *|bahdanau_d64_f32'
+    'additive_back.cu|if (gradients[i] == 0.0f) continue;|if (gradients[i] < 0.0f) continue;|bahdanau_odd_f32'
+    'additive_back.cu|*of_thread, bool first) const {|*of_thread, bool) const { const bool first = true;|bahdanau_t500_f32'
+    'additive_back.cu|w2.p.part_v = w2.p.grad_h|w2.p.grad_h|bahdanau_d100_f32'
+    'moments.cu|if (step + g >= limit|if (!attended[g]|bahdanau_mask_f32'
+    'moments.cu|c < p.chunks; c++|c + 1 < p.chunks; c++|bahdanau_t500_f32'
+    'moments.cu|gradient += given|gradient -= given|bahdanau_odd_f32'
+    'backward.cu|fold_weights, !p.folded|fold_weights, true|luong_query_wider_f32'
+    'forward.cu|if (kept.scores) p.scores = kept.scores;||bahdanau_odd_f32'
     # ranges and masks
     'attend.cu|range.start + step, range.start + last|step, last|luong_range_f32'
     'items.h|range.length - 1|range.length - (range.length > 1 ? 2 : 1)|luong_lengths_f32'
@@ -80,7 +100,7 @@ defects=(
 )
 
 compile() {
-    "${CXX:-c++}" -std=c++17 -O1 -fPIC -fno-exceptions -fno-rtti -fvisibility=hidden -ffp-contract=off \
+    "${CXX:-c++}" -std=c++17 -O1 -fPIC -fno-exceptions -fno-rtti -fvisibility=hidden -ffp-contract=off -DATTN_LOW_LIMITS \
         -Itests/cuda_emulation -I. -Iinclude -x c++ -c "$1" -o "objects/$(basename "$1").o"
 }
 

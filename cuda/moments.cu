@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cuda/moments.h"
+
+#include "cuda/warp_row.h"
+
+#include <cmath>
+
+namespace {
+
+enum : unsigned { WARPS = 4, THREADS = WARPS * ATTN_WARP };
+
+__device__ float given_gradient(const attn_moments &p, std::size_t query, std::size_t step) {
+    if (!p.grad_weights) return 0.0f;
+    return p.grad_weights[static_cast<std::ptrdiff_t>(query / p.items.queries) * p.weights_batch +
+                          static_cast<std::ptrdiff_t>(query % p.items.queries) * p.weights_row +
+                          static_cast<std::ptrdiff_t>(step)];
+}
+
+/* What a warp sums up. */
+template <unsigned VECTORS> struct warp_moments {
+    enum : unsigned { GROUP = attn_in_flight<VECTORS>::ROWS };
+    float product, weight;
+
+    /* All lanes come here with the same step and limit. */
+    __device__ void take(const attn_moments &p, std::size_t query, const attn_warp_row<VECTORS> &grad_context,
+                         std::size_t step, std::size_t limit, bool whole) {
+        const std::size_t item = query / p.items.queries;
+        attn_warp_row<VECTORS> rows[GROUP];
+        bool attended[GROUP];
+        for (unsigned g = 0; g < GROUP; g++) {
+            attended[g] = step + g < limit && attn_unmasked(p.items, query, step + g);
+            if (attended[g])
+                rows[g].load(p.h + static_cast<std::ptrdiff_t>(item) * p.h_batch +
+                                 static_cast<std::ptrdiff_t>(step + g) * p.h_time,
+                             p.features, whole);
+            else
+                rows[g].fill(0.0f);
+        }
+        for (unsigned g = 0; g < GROUP; g++) {
+            const std::size_t at = query * p.items.timesteps + step + g;
+            float gradient = attn_warp_sum(grad_context.dot(rows[g])), share = 0.0f;
+            if (attended[g]) {
+                gradient += given_gradient(p, query, step + g);
+                share = expf(p.scores[at] - p.maximum[query]) / p.sum[query];
+                product += share * gradient;
+                weight += share;
+            }
+            if (step + g >= limit || threadIdx.x % ATTN_WARP != 0) continue;
+            p.weights[at] = share;
+            p.gradients[at] = attended[g] ? gradient : 0.0f;
+        }
+    }
+};
+
+template <unsigned VECTORS> __global__ void moments_kernel(const __grid_constant__ attn_moments p) {
+    float *const products = reinterpret_cast<float *>(attn_shared), *const weights = products + WARPS;
+    const std::size_t query = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
+    const attn_range range = attn_item_range(p.items, query / p.items.queries);
+    const std::size_t first = blockIdx.x % p.chunks * p.steps;
+    const std::size_t last = first + p.steps < range.length ? first + p.steps : range.length;
+    const bool whole = attn_aligned_rows(p.h, p.h_batch, p.h_time, p.features);
+    attn_warp_row<VECTORS> grad_context;
+    grad_context.load(p.grad_context + query * p.features, p.features, false);
+    warp_moments<VECTORS> moments = {0.0f, 0.0f};
+    for (std::size_t step = first + warp * moments.GROUP; step < last; step += WARPS * moments.GROUP)
+        moments.take(p, query, grad_context, range.start + step, range.start + last, whole);
+    if (threadIdx.x % ATTN_WARP == 0) products[warp] = moments.product, weights[warp] = moments.weight;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    p.part_product[blockIdx.x] = ((products[0] + products[1]) + products[2]) + products[3];
+    p.part_weight[blockIdx.x] = ((weights[0] + weights[1]) + weights[2]) + weights[3];
+}
+
+/* A thread for each query. */
+__global__ void shift_kernel(const __grid_constant__ attn_moments p) {
+    const std::size_t query = static_cast<std::size_t>(blockIdx.x) * THREADS + threadIdx.x;
+    if (query >= p.count) return;
+    float product = 0.0f, weight = 0.0f;
+    for (std::size_t c = 0; c < p.chunks; c++) {
+        product += p.part_product[query * p.chunks + c];
+        weight += p.part_weight[query * p.chunks + c];
+    }
+    const float given = p.grad_lse ? p.grad_lse[static_cast<std::ptrdiff_t>(query / p.items.queries) * p.lse_batch +
+                                                static_cast<std::ptrdiff_t>(query % p.items.queries)]
+                                   : 0.0f;
+    p.shift[query] = given - product / weight;
+}
+
+} // namespace
+
+cudaError_t attn_moments_launch(const attn_moments &moments, cudaStream_t stream) {
+    if (moments.chunks == 0) return cudaSuccess;
+    const cudaError_t error =
+        attn_launch(ATTN_BY_WIDTH(moments_kernel, moments.features), moments.count * moments.chunks, THREADS,
+                    2 * WARPS * sizeof(float), stream, moments);
+    return error ? error
+                 : attn_launch(shift_kernel, (moments.count + THREADS - 1) / THREADS, THREADS, 0, stream, moments);
+}
