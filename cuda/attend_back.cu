@@ -52,14 +52,14 @@ template <unsigned VECTORS> struct weighed_rows {
 
     __device__ void load(const attn_attend_back &p, const chunk &c, std::size_t query, const attn_warp_row<VECTORS> &q,
                          std::size_t step, bool whole) {
-        for (unsigned g = 0; g < GROUP; g++) {
+        ATTN_UNROLL for (unsigned g = 0; g < GROUP; g++) {
             attended[g] = step + g < c.last && attn_unmasked(p.items, query, c.range.start + step + g);
             if (attended[g])
                 row[g].load(row_of_h(p, c.item, c.range.start + step + g), p.features, whole);
             else
                 row[g].fill(0.0f);
         }
-        for (unsigned g = 0; g < GROUP; g++) {
+        ATTN_UNROLL for (unsigned g = 0; g < GROUP; g++) {
             const float score = attn_warp_sum(q.dot(row[g]));
             weight[g] = attended[g] ? expf(score - p.maximum[query]) / p.sum[query] : 0.0f;
         }
@@ -94,7 +94,7 @@ template <unsigned VECTORS> struct query_back {
     __device__ void take(const attn_attend_back &p, const chunk &c, std::size_t step, bool whole, bool whole_out) {
         weighed_rows<VECTORS> rows;
         rows.load(p, c, query, q, step, whole);
-        for (unsigned g = 0; g < rows.GROUP; g++) {
+        ATTN_UNROLL for (unsigned g = 0; g < rows.GROUP; g++) {
             float gradient = attn_warp_sum(grad_context.dot(rows.row[g])) + p.shift[query];
             if (rows.attended[g]) {
                 if (p.grad_weights) gradient += given_gradient(p, query, c.range.start + step + g);

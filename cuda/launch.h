@@ -11,6 +11,13 @@ extern __shared__ __align__(16) unsigned char attn_shared[];
 
 enum : unsigned { ATTN_WARP = 32, ATTN_ALL_LANES = 0xffffffffu };
 
+/* Before a loop over what a thread has in its registers: an index that is not known when compiling would put that into memory. */
+#ifdef __CUDACC__
+#define ATTN_UNROLL _Pragma("unroll")
+#else
+#define ATTN_UNROLL
+#endif
+
 /* What a grid may have in its first dimension. */
 static const std::size_t attn_largest_grid = 0x7fffffff;
 

@@ -14,6 +14,15 @@ template <unsigned VECTORS> struct attn_in_flight {
     enum : unsigned { ROWS = VECTORS <= 2 ? 4 : VECTORS == 4 ? 2 : 1 };
 };
 
+/* The compiler may not take this apart: it would, to share stores with the way for rows that aren't aligned. */
+static __device__ inline void attn_store_four(float *to, const float4 &four) {
+#ifdef __CUDACC__
+    __stwb(reinterpret_cast<float4 *>(to), four);
+#else
+    *reinterpret_cast<float4 *>(to) = four;
+#endif
+}
+
 /* Lane i has elements 4i to 4i + 3 of each 128. */
 template <unsigned VECTORS> struct attn_warp_row {
     float value[VECTORS][ATTN_LANE_ELEMENTS];
@@ -45,7 +54,7 @@ template <unsigned VECTORS> struct attn_warp_row {
             const std::size_t at = place(v);
             if (whole && at < features) {
                 const float4 four = {value[v][0], value[v][1], value[v][2], value[v][3]};
-                *reinterpret_cast<float4 *>(row + at) = four;
+                attn_store_four(row + at, four);
             } else {
                 for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++)
                     if (at + j < features) row[at + j] = value[v][j];

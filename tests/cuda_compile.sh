@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Compiles and links the CUDA module with NVIDIA's compiler, which needs no GPU: warnings are errors, a kernel that spills registers
-# fails, and so does a module that exports or lacks a symbol.
+# Compiles and links the CUDA module with NVIDIA's compiler, which needs no GPU: warnings are errors, a kernel that spills registers or
+# keeps anything in local memory fails, so does one that the assembler had to put right at a loss of speed, and a module that exports or
+# lacks a symbol.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
 Usage: tests/cuda_compile.sh [--compiler | --module FILE] [ARCHITECTURE...]
 
-Prints a line for each kernel and architecture (default: 75 80 86 89 90 100 120) with registers and spilled bytes, then
+Prints a line for each kernel and architecture (default: 75 80 86 89 90 100 120) with registers, spilled bytes and bytes of local memory, then
 'N passed, N failed'. The compiler is $NVCC, else nvcc, else one from Python packages, installed into build/nvcc.
 --compiler only tells which that is; --module leaves the linked module behind. Exit status 3, with a line that
 says why, when no compiler can be had.
@@ -63,14 +64,18 @@ done
 libraries=()
 for folder in "$(dirname "$(dirname "$nvcc")")"/{lib,lib64}; do [ ! -d "$folder" ] || libraries+=(-L"$folder"); done
 
-# What ptxas -v says, a line for each kernel: architecture, registers, spilled bytes, name.
+# What ptxas -v says, a line for each kernel: architecture, registers, spilled bytes, bytes of local memory, name.
 kernels() {
     awk '/Compiling entry function/ { split($0, quoted, "\047"); name = quoted[2]; architecture = quoted[4] }
-         /spill stores/ { spilled = $5 + $9 }
+         /spill stores/ { local = $1; spilled = $5 + $9 }
          /Used [0-9]+ registers/ {
              for (i = 2; i < NF; i++) if ($i == "registers,") registers = $(i - 1)
-             print architecture, registers, spilled, name }' "$1" | c++filt
+             print architecture, registers, spilled, local, name }' "$1" | c++filt
 }
+
+# Remarks of the assembler, which corrects what would be wrong and says by which number it lost speed: products of a warp group taken one by
+# one, waits and arrivals added (C7510 to C7519), a wish for registers not granted (C7508).
+remarks() { grep -E '\(C75[0-9]{2}\)|Potential Performance Loss' "$1"; }
 
 passed=0 failed=0
 verdict() { if [ "$2" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL  $1"; fi; }
@@ -82,10 +87,13 @@ for source in cuda/*.cu; do
     verdict "$source" "$status"
     if [ "$status" != 0 ]; then cat "$scratch/log"; continue; fi
     objects+=("$object")
-    while read -r architecture registers spilled name; do
+    status=0
+    remarks "$scratch/log" && status=1
+    verdict "$source: the assembler's remarks" "$status"
+    while read -r architecture registers spilled local name; do
         name=${name//(anonymous namespace)::/}
-        printf '%-7s %4d registers %4d spilled  %s\n' "$architecture" "$registers" "$spilled" "${name:0:70}"
-        verdict "$architecture $name spills" "$spilled"
+        printf '%-7s %4d registers %4d spilled %4d local  %s\n' "$architecture" "$registers" "$spilled" "$local" "${name:0:70}"
+        verdict "$architecture $name spills, or has $local bytes in local memory" $((spilled + local))
     done < <(kernels "$scratch/log" | sort)
 done
 
