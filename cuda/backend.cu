@@ -4,6 +4,7 @@
 #include "cuda/device.h"
 #include "cuda/forward.h"
 #include "cuda/kept.h"
+#include "cuda/softmax.h"
 
 #define TEXT_OF(value) #value
 #define TEXT(macro) TEXT_OF(macro)
@@ -19,9 +20,19 @@ const char *device_name(const attn_device *device) { return device->name; }
 const char *device_blas(const attn_device *) { return "none: products are kernels of the library's own"; }
 
 const attn_implementation *implementation(size_t index) {
-    if (index < attn_cuda_forward_implementations_count) return &attn_cuda_forward_implementations[index];
-    index -= attn_cuda_forward_implementations_count;
-    return index < attn_cuda_backward_implementations_count ? &attn_cuda_backward_implementations[index] : nullptr;
+    const struct {
+        const attn_implementation *list;
+        size_t count;
+    } lists[] = {
+        {attn_cuda_forward_implementations, attn_cuda_forward_implementations_count},
+        {attn_cuda_backward_implementations, attn_cuda_backward_implementations_count},
+        {attn_cuda_softmax_implementations, attn_cuda_softmax_implementations_count},
+    };
+    for (const auto &part : lists) {
+        if (index < part.count) return &part.list[index];
+        index -= part.count;
+    }
+    return nullptr;
 }
 
 size_t kept_size(const attn_layer_problem *problem) {

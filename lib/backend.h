@@ -229,8 +229,16 @@ typedef struct attn_module {
 typedef const attn_module *(*attn_module_entry)(void);
 
 /* Tells apart builds of one version whose structures differ. */
+#define ATTN_BACKEND_SIZE(hash, type) (((hash) ^ sizeof(type)) * UINT64_C(0x100000001b3))
+#define ATTN_BACKEND_CALLS                                                                                             \
+    ATTN_BACKEND_SIZE(                                                                                                 \
+        ATTN_BACKEND_SIZE(ATTN_BACKEND_SIZE(ATTN_BACKEND_SIZE(UINT64_C(1), attn_layer_call), attn_sdpa_call),          \
+                          attn_matmul_call),                                                                           \
+        attn_softmax_call)
 #define ATTN_BACKEND_INTERFACE                                                                                         \
-    ((uint64_t)sizeof(attn_layer_call) << 32 | (uint64_t)sizeof(attn_implementation) << 16 | sizeof(attn_backend))
+    ATTN_BACKEND_SIZE(                                                                                                 \
+        ATTN_BACKEND_SIZE(ATTN_BACKEND_SIZE(ATTN_BACKEND_CALLS, attn_device_options), attn_implementation),            \
+        attn_backend)
 
 #ifdef __cplusplus
 extern "C" {

@@ -29,4 +29,9 @@ static inline size_t attn_dtype_size(attn_dtype dtype) {
     return sizes[dtype];
 }
 
+/* Bytes of the numbers that a row or a head has one of: the log-sum-exp, sinks, slopes. */
+static inline size_t attn_number_size(attn_dtype dtype) {
+    return dtype == ATTN_FLOAT64 ? sizeof(double) : sizeof(float);
+}
+
 #endif

@@ -78,8 +78,9 @@ static void take_options(attn_tensors *tensors, const attn_sdpa_forward_args *ar
         attn_take_dense(tensors, &key_lengths_kind, args->key_lengths, sizeof *args->key_lengths, s->batch);
     call->mask = attn_take_heads(tensors, &mask_kind, args->mask, sizeof *args->mask, &mask, &call->mask_strides);
     call->bias = attn_take_heads(tensors, &bias_kind, args->bias, element, &bias, &call->bias_strides);
-    call->alibi_slopes = attn_take_dense(tensors, &alibi_kind, args->alibi_slopes, element, s->query_heads);
-    call->sinks = attn_take_dense(tensors, &sinks_kind, args->sinks, element, s->query_heads);
+    call->alibi_slopes =
+        attn_take_dense(tensors, &alibi_kind, args->alibi_slopes, attn_number_size(s->dtype), s->query_heads);
+    call->sinks = attn_take_dense(tensors, &sinks_kind, args->sinks, attn_number_size(s->dtype), s->query_heads);
 }
 
 static void take_outputs(attn_tensors *tensors, const attn_sdpa_forward_args *args, attn_sdpa_call *call) {
@@ -97,7 +98,8 @@ static void take_outputs(attn_tensors *tensors, const attn_sdpa_forward_args *ar
                                       0};
     if (attn_take_heads(tensors, &output_kind, args->output, element, &output, &call->output_strides))
         call->output = args->output;
-    if (attn_take_heads(tensors, &lse_kind, args->lse, element, &lse, &call->lse_strides)) call->lse = args->lse;
+    if (attn_take_heads(tensors, &lse_kind, args->lse, attn_number_size(s->dtype), &lse, &call->lse_strides))
+        call->lse = args->lse;
     if (attn_take_heads(tensors, &weights_kind, args->attention_weights, element, &weights, &call->weights_strides))
         call->attention_weights = args->attention_weights;
 }

@@ -91,7 +91,8 @@ attn_status attn_softmax_resolve_forward(const attn_plan *plan, const attn_softm
     call->mask = attn_take_heads(&tensors, &mask_kind, args->mask, sizeof *args->mask, &mask, &call->mask_strides);
     if (attn_take_heads(&tensors, &weights_kind, args->attention_weights, element, &weights, &call->weights_strides))
         call->weights = args->attention_weights;
-    if (attn_take_heads(&tensors, &lse_kind, args->lse, element, &lse, &call->lse_strides)) call->lse = args->lse;
+    if (attn_take_heads(&tensors, &lse_kind, args->lse, attn_number_size(s->dtype), &lse, &call->lse_strides))
+        call->lse = args->lse;
     if (attn_take_dense(&tensors, &workspace_kind, args->workspace, 1, plan->workspace_size))
         call->workspace = args->workspace;
     status = attn_tensors_check(&tensors);
@@ -126,8 +127,8 @@ attn_status attn_softmax_resolve_backward(const attn_plan *plan, const attn_soft
     if (call->grad_weights)
         allow_in_place(&tensors, call->grad_weights, &call->grad_weights_strides, args->grad_scores, &grad_scores,
                        element);
-    call->grad_lse =
-        attn_take_heads(&tensors, &grad_lse_kind, args->grad_lse, element, &grad_lse, &call->grad_lse_strides);
+    call->grad_lse = attn_take_heads(&tensors, &grad_lse_kind, args->grad_lse, attn_number_size(s->dtype), &grad_lse,
+                                     &call->grad_lse_strides);
     if (attn_take_heads(&tensors, &grad_scores_kind, args->grad_scores, element, &grad_scores,
                         &call->grad_scores_strides))
         call->grad_scores = args->grad_scores;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Plants defects in the CUDA sources, one at a time, and sees that the emulation finds each: in a case, or where the case says
-# "suite", in suite_cuda. A defect whose place is no longer in the code, or that does not compile, is a failure too.
+# "suite", in suite_cuda, "blocks" in suite_blocks. A defect whose place is no longer in the code, or that does not compile, is a failure too.
 set -euo pipefail
 
 usage() {
@@ -24,6 +24,7 @@ cp -r "$root"/tests/cuda_{emulation,ptx} "$scratch/tests"
 cd "$scratch"
 
 barrier='__syncthreads();'
+cuda_blocks='blocks/@(softmax*|nan*|*softmax)'
 # file | what stands there | what is planted | cases that must fail
 defects=(
     # barriers: one removed, one that not all threads reach
@@ -89,6 +90,19 @@ defects=(
     'items.h|range.length - 1|range.length - (range.length > 1 ? 2 : 1)|luong_lengths_f32'
     'items.h|row) * items.mask_query|item) * items.mask_query|luong_mask_all_queries_f32'
     'items.h|attn_clamp(items.lengths[item], range.length)|items.lengths[item]|suite'
+    # the softmax of the blocks, and what its rows see and store
+    'view.h|attn_clip(sight.position + 1, length)|attn_clip(sight.position, length)|blocks'
+    'view.h|static_cast<std::ptrdiff_t>(length) -|static_cast<std::ptrdiff_t>(view.keys) -|blocks'
+    'view.h|key < end && (|key <= end && (|blocks'
+    'softmax.cu|highest == -INFINITY ? 0.0f : highest|highest|blocks'
+    'softmax.cu|0.0f : p.scale * weight|0.0f : weight|blocks'
+    'softmax.cu|if (weight != 0.0f) mean|mean|blocks'
+    'row_team.h|unsigned i = 1; i < WARPS|unsigned i = 2; i < WARPS|blocks'
+    "row_team.h|parts[i]);"$'\n'"        $barrier|parts[i]);|blocks"
+    'row_team.h|? attn_launch(kernel<element, ATTN_TEAM_WARPS>|? attn_launch(kernel<element, ATTN_TEAM_WARPS / 2>|blocks'
+    'storage.h|bits + 0x7fffu + (bits >> 16 & 1u)|bits|blocks'
+    'storage.h|magnitude + 0xfffu|magnitude + 0x1fffu|blocks'
+    'storage.h|* 0x1p112f|* 0x1p111f|blocks'
     # the runtime's errors: left behind, swallowed, not looked at
     'device.cu|if (error != cudaSuccess) cudaGetLastError();||suite'
     'device.cu|status_of_pending(cudaPeekAtLastError())|status_of_pending(cudaGetLastError())|suite'
@@ -114,6 +128,8 @@ link() { "${CXX:-c++}" -shared objects/*.o "$build/tests/cuda_ptx/libcuda_ptx.a"
 run() {
     if [ "$1" = suite ]; then
         ATTN_TEST_EMULATED=$scratch/emulated.so timeout 300 "$build/tests/suite_cuda"
+    elif [ "$1" = blocks ]; then
+        ATTN_TEST_ON=$scratch/emulated.so timeout 300 "$build/tests/suite_blocks" --filter "$cuda_blocks"
     else
         timeout 300 "$build/tests/attention_cases" --cuda "$scratch/emulated.so" --case "$1"
     fi

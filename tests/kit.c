@@ -395,17 +395,13 @@ size_t kit_implementations(attn_context *context, const char *pass, attn_score s
     return count;
 }
 
-static const char *cuda_module;
-
-void kit_use_cuda(const char *module) {
-    cuda_module = module;
-    kit_device_use(module);
-}
+void kit_use_cuda(const char *module) { kit_device_use(module); }
 
 attn_context *kit_context(int threads, const char *implementation) {
     attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
-    if (cuda_module) cuda.module = cuda_module, options.cuda = &cuda, options.device = ATTN_DEVICE_CUDA;
+    cuda.module = kit_device_module();
+    if (cuda.module) options.cuda = &cuda, options.device = ATTN_DEVICE_CUDA;
     options.threads = threads;
     options.implementation = implementation;
     attn_context *context;

@@ -78,4 +78,8 @@ const char *kit_score_name(attn_score score) {
     return names[score];
 }
 
-const char *kit_dtype_name(attn_dtype dtype) { return dtype == ATTN_FLOAT32 ? "f32" : "f64"; }
+const char *kit_dtype_name(attn_dtype dtype) {
+    static const char *const names[] = {
+        [ATTN_FLOAT32] = "f32", [ATTN_FLOAT64] = "f64", [ATTN_FLOAT16] = "f16", [ATTN_BFLOAT16] = "bf16"};
+    return names[dtype];
+}

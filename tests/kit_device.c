@@ -4,10 +4,12 @@
 #include "tests/driver.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 static const driver *device; /* NULL: buffers are the host's alone */
+static const char *used;
 
 static bool is_emulated(const char *module) {
     void *library = module ? dlopen(module, RTLD_NOW | RTLD_LOCAL) : NULL;
@@ -17,6 +19,7 @@ static bool is_emulated(const char *module) {
 }
 
 void kit_device_use(const char *module) {
+    used = module;
     if (is_emulated(module)) return;
     const char *why;
     device = driver_open(&why);
@@ -25,7 +28,16 @@ void kit_device_use(const char *module) {
     exit(1);
 }
 
+const char *kit_device_module(void) {
+    static bool looked;
+    const char *module = looked ? NULL : getenv("ATTN_TEST_ON");
+    looked = true;
+    if (module && !used) kit_device_use(module);
+    return used;
+}
+
 void kit_device_add(void *pages, size_t bytes) {
+    kit_device_module();
     if (device && bytes > 0)
         DRIVER_MUST(device->host_register(pages, bytes, DRIVER_HOST_PORTABLE | DRIVER_HOST_DEVICE_MAP));
 }

@@ -9,6 +9,9 @@
 /* From here on buffers are for this module's device; ends the program when there is none. NULL: the module beside the library. */
 void kit_device_use(const char *module);
 
+/* The module that was given, or by ATTN_TEST_ON in the environment; NULL: buffers are for the CPU. */
+const char *kit_device_module(void);
+
 void kit_device_add(void *pages, size_t bytes);
 void kit_device_remove(void *pages, size_t bytes);
 

@@ -2,9 +2,9 @@
 /* The building blocks against their definitions in long double: the batched matrix product, the masked softmax both ways, and attention
  * put together from them, forward and backward. */
 #include "attention/blocks.h"
+#include "tests/kit_number.h"
 #include "tests/suite.h"
 
-#include <float.h>
 #include <math.h>
 
 /* ---- Numbers ------------------------------------------------------------------------------------------ */
@@ -15,22 +15,13 @@ typedef struct numbers {
     char *data; /* in guarded memory */
 } numbers;
 
-static size_t element(attn_dtype dtype) { return dtype == ATTN_FLOAT32 ? sizeof(float) : sizeof(double); }
+static double at(const numbers *n, size_t i) { return kit_get(n->dtype, n->data, i); }
 
-static double at(const numbers *n, size_t i) {
-    return n->dtype == ATTN_FLOAT32 ? (double)((float *)(void *)n->data)[i] : ((double *)(void *)n->data)[i];
-}
-
-static void put(const numbers *n, size_t i, double value) {
-    if (n->dtype == ATTN_FLOAT32)
-        ((float *)(void *)n->data)[i] = (float)value;
-    else
-        ((double *)(void *)n->data)[i] = value;
-}
+static void put(const numbers *n, size_t i, double value) { kit_put(n->dtype, n->data, i, value); }
 
 /* NaN, as guarded memory is. */
 static numbers blank(attn_dtype dtype, size_t count) {
-    return (numbers){dtype, count, kit_alloc(count * element(dtype), KIT_GUARD_BEHIND)};
+    return (numbers){dtype, count, kit_alloc(count * kit_element_size(dtype), KIT_GUARD_BEHIND)};
 }
 
 static numbers filled(attn_dtype dtype, size_t count, uint64_t seed) {
@@ -42,16 +33,18 @@ static numbers filled(attn_dtype dtype, size_t count, uint64_t seed) {
     return n;
 }
 
-static double unit(attn_dtype dtype) { return dtype == ATTN_FLOAT32 ? 0x1p-24 : 0x1p-53; }
-
-static double smallest(attn_dtype dtype) { return dtype == ATTN_FLOAT32 ? (double)FLT_MIN : DBL_MIN; }
-
 static void close_to(const char *what, const char *name, double value, long double expected, double gate) {
     const double error = gates_error((long double)value, expected, gate);
     cr_assert(error <= 1, "%s: %s: is %.9g, expected %.9Lg, gate %g", what, name, value, expected, gate);
 }
 
-/* Calls the test for every implementation of a block that this machine can run, in both dtypes. */
+static attn_dtype dtype_of(const char *name) {
+    int dtype = ATTN_FLOAT32;
+    while (dtype < ATTN_BFLOAT16 && strcmp(strrchr(name, ':') + 1, kit_dtype_name((attn_dtype)dtype))) dtype++;
+    return (attn_dtype)dtype;
+}
+
+/* Calls the test for every implementation of a block that this machine can run, in every dtype that it has. */
 static void on_each(const char *block, void (*test)(const char *name, attn_dtype dtype)) {
     attn_context *context = kit_context(1, NULL);
     const char *name, *best = attn_context_isa(context);
@@ -63,7 +56,7 @@ static void on_each(const char *block, void (*test)(const char *name, attn_dtype
         if (strstr(name, "avx512") && strcmp(best, "avx512")) continue;
         if (strstr(name, "avx2") && !strcmp(best, "scalar")) continue;
         if (strstr(name, "openblas") && strstr(attn_context_blas(context), "no OpenBLAS")) continue;
-        test(name, strstr(name, ":f32") ? ATTN_FLOAT32 : ATTN_FLOAT64);
+        test(name, dtype_of(name));
         tested++;
     }
     cr_assert(tested >= 2, "%s: %zu implementations", block, tested);
@@ -128,9 +121,10 @@ static void check_product(const char *name, attn_dtype dtype, const product_case
             size += fabs(x * y);
         }
         const long double kept = p->beta != 0 ? (long double)p->beta * (long double)at(&before, i) : 0;
-        const double scale = fabs(p->alpha) * size * 2 * unit(dtype) * (4 * sqrt((double)K) + 8);
+        const double scale = fabs(p->alpha) * size * 2 * kit_unit(dtype) * (4 * sqrt((double)K) + 8);
         close_to("matmul", name, at(&c, i), (long double)p->alpha * sum + kept,
-                 scale + 2 * unit(dtype) * fabs((double)kept) + smallest(dtype));
+                 scale + 2 * kit_unit(dtype) * fabs((double)kept) + kit_smallest(dtype) +
+                     kit_storage_error(dtype, fabs((double)((long double)p->alpha * sum + kept)) + scale));
     }
     kit_free(a.data), kit_free(b.data), kit_free(c.data), kit_free(before.data);
 }
@@ -150,7 +144,7 @@ static void product_bits(const char *name, attn_dtype dtype) {
     for (int threads = 2; threads <= 8; threads = threads == 3 ? 8 : threads + 1) {
         const numbers c = blank(dtype, count);
         cr_assert(multiply(name, threads, dtype, &p, 0, &a, &b, &c) == ATTN_OK);
-        cr_assert(!memcmp(first.data, c.data, count * element(dtype)), "%s with %d threads", name, threads);
+        cr_assert(!memcmp(first.data, c.data, count * kit_element_size(dtype)), "%s with %d threads", name, threads);
         kit_free(c.data);
     }
     kit_free(a.data), kit_free(b.data), kit_free(first.data);
@@ -175,6 +169,7 @@ static const softmax_case softmaxes[] = {
     {3, 2, 9, 20, 0, ATTN_CAUSAL_BOTTOM_RIGHT, 2, true, true, false},
     {1, 2, 9, 20, -4, ATTN_CAUSAL_TOP_LEFT, 2, true, false, false},
     {2, 1, 3, 0, 0, ATTN_CAUSAL_NONE, 0, false, false, false},
+    {1, 2, 3, 1500, 0, ATTN_CAUSAL_BOTTOM_RIGHT, 2, true, true, true},
     {1, 2, 600, 70, 0, ATTN_CAUSAL_NONE, 3, true, false, false},
 };
 enum { SOFTMAXES = sizeof softmaxes / sizeof *softmaxes };
@@ -203,7 +198,7 @@ static softmax_run prepare(const softmax_case *s, attn_dtype dtype) {
     r.rows = (size_t)(s->batch * s->heads * s->queries);
     r.scores = filled(dtype, r.rows * r.keys, 7);
     r.weights = blank(dtype, r.rows * r.keys);
-    r.lse = blank(dtype, r.rows);
+    r.lse = blank(kit_number_dtype(dtype), r.rows);
     if (s->mask) {
         r.mask = kit_alloc((size_t)(s->batch * s->queries) * r.keys, KIT_GUARD_BEHIND);
         for (size_t i = 0; i < (size_t)(s->batch * s->queries) * r.keys; i++)
@@ -238,7 +233,7 @@ static attn_status run_forward(const char *name, int threads, softmax_run *r) {
     attn_status status = attn_softmax_forward_plan(context, &desc, &plan);
     attn_context_destroy(context);
     if (status) return status;
-    if (r->spec->in_place) memcpy(r->weights.data, r->scores.data, r->rows * r->keys * element(r->dtype));
+    if (r->spec->in_place) memcpy(r->weights.data, r->scores.data, r->rows * r->keys * kit_element_size(r->dtype));
     args.scores = r->spec->in_place ? r->weights.data : r->scores.data;
     args.attention_weights = r->weights.data, args.lse = r->lse.data;
     args.key_lengths = r->lengths, args.mask = r->mask, args.query_offset = r->spec->offset;
@@ -252,7 +247,7 @@ static attn_status run_forward(const char *name, int threads, softmax_run *r) {
 }
 
 static void check_forward(const char *name, const softmax_run *r) {
-    const double u = unit(r->dtype), scale = r->spec->scale != 0 ? r->spec->scale : 1;
+    const double u = kit_unit(r->dtype), scale = r->spec->scale != 0 ? r->spec->scale : 1;
     for (size_t row = 0; row < r->rows; row++) {
         long double sum = 0;
         double largest = 0;
@@ -268,7 +263,8 @@ static void check_forward(const char *name, const softmax_run *r) {
             const double score = at(&r->scores, row * r->keys + j);
             const long double p = attended(r, row, j) ? expl((long double)scale * (long double)score) / sum : 0;
             const double found = at(&r->weights, row * r->keys + j);
-            close_to("weight", name, found, p, 2 * u * c * (double)p + (p != 0 ? smallest(r->dtype) : 0));
+            const double gate = 2 * u * c * (double)p + kit_smallest(r->dtype);
+            close_to("weight", name, found, p, p != 0 ? gate + kit_storage_error(r->dtype, (double)p + gate) : 0);
         }
     }
 }
@@ -292,7 +288,7 @@ static void softmax_bits(const char *name, attn_dtype dtype) {
     for (int threads = 2; threads <= 8; threads = threads == 3 ? 8 : threads + 1) {
         softmax_run r = prepare(&spec, dtype);
         cr_assert(run_forward(name, threads, &r) == ATTN_OK);
-        cr_assert(!memcmp(first.weights.data, r.weights.data, r.rows * r.keys * element(dtype)), "%s", name);
+        cr_assert(!memcmp(first.weights.data, r.weights.data, r.rows * r.keys * kit_element_size(dtype)), "%s", name);
         release(&r);
     }
     release(&first);
@@ -321,7 +317,7 @@ static attn_status run_backward(const char *name, const softmax_run *r, const vo
 
 static void check_backward(const char *name, const softmax_run *r, const numbers *grad, const numbers *grad_lse,
                            const numbers *found) {
-    const double u = unit(r->dtype), scale = r->spec->scale != 0 ? r->spec->scale : 1;
+    const double u = kit_unit(r->dtype), scale = r->spec->scale != 0 ? r->spec->scale : 1;
     for (size_t row = 0; row < r->rows; row++) {
         long double mean = 0;
         double size = 0;
@@ -336,25 +332,27 @@ static void check_backward(const char *name, const softmax_run *r, const numbers
             const long double expected =
                 p == 0 ? 0 : (long double)scale * (long double)p * ((long double)g - mean + (long double)lse);
             const double terms = p == 0 ? 0 : fabs(scale * p) * (fabs(g) + size + fabs(lse));
+            const double gate = 2 * u * (4 * sqrt((double)r->keys) + 8) * terms + kit_smallest(r->dtype);
             close_to("gradient", name, at(found, row * r->keys + j), expected,
-                     2 * u * (4 * sqrt((double)r->keys) + 8) * terms + (p != 0 ? smallest(r->dtype) : 0));
+                     p != 0 ? gate + kit_storage_error(r->dtype, fabs((double)expected) + gate) : 0);
         }
     }
 }
 
 static void all_backwards(const char *name, attn_dtype dtype) {
     char forward[64];
-    snprintf(forward, sizeof forward, "%.*s:softmax:forward:%s", (int)strcspn(name + 4, ":") + 4, name,
+    snprintf(forward, sizeof forward, "%.*s:softmax:forward:%s", (int)(strstr(name, ":softmax") - name), name,
              kit_dtype_name(dtype));
     for (size_t i = 0; i < 2 * SOFTMAXES; i++) {
         softmax_run r = prepare(&softmaxes[i / 2], dtype);
         const size_t count = r.rows * r.keys;
         cr_assert(run_forward(forward, 1, &r) == ATTN_OK, "%s", attn_last_error_message());
-        const numbers grad = filled(dtype, count, 11), lse = filled(dtype, r.rows, 13), found = blank(dtype, count);
+        const numbers grad = filled(dtype, count, 11), lse = filled(kit_number_dtype(dtype), r.rows, 13),
+                      found = blank(dtype, count);
         for (size_t j = 0; j < count; j++)
             if (!attended(&r, j / r.keys, j % r.keys)) put(&grad, j, NAN);
         const bool in_place = i % 2;
-        if (in_place) memcpy(found.data, grad.data, count * element(dtype));
+        if (in_place) memcpy(found.data, grad.data, count * kit_element_size(dtype));
         cr_assert(run_backward(name, &r, in_place ? found.data : grad.data, in_place ? NULL : lse.data, found.data) ==
                       ATTN_OK,
                   "%s: %s", name, attn_last_error_message());
@@ -380,6 +378,19 @@ static void nan_rows(const char *name, attn_dtype dtype) {
 }
 
 Test(blocks, nan_stays_in_its_row) { on_each("softmax:forward", nan_rows); }
+
+/* A score of -inf hides its key, all of them the row. */
+static void hidden_rows(const char *name, attn_dtype dtype) {
+    const softmax_case spec = {1, 1, 2, 20, 0, ATTN_CAUSAL_NONE, 0, false, false, false};
+    softmax_run r = prepare(&spec, dtype);
+    for (size_t j = 0; j < 39; j++) put(&r.scores, j, -INFINITY);
+    cr_assert(run_forward(name, 1, &r) == ATTN_OK);
+    for (size_t j = 0; j < 40; j++) cr_assert(at(&r.weights, j) == (j == 39), "%s: key %zu", name, j);
+    cr_assert(at(&r.lse, 0) == -INFINITY && at(&r.lse, 1) == at(&r.scores, 39), "%s", name);
+    release(&r);
+}
+
+Test(blocks, softmax_of_infinite_scores) { on_each("softmax:forward", hidden_rows); }
 
 /* ---- Attention from blocks ------------------------------------------------------------------------------ */
 

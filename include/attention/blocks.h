@@ -27,8 +27,8 @@ extern "C" {
  *     c        (B, H, M, N)
  *
  * The batch and head strides of a and b are taken as they are: 0 repeats one matrix. With beta 0, C is not read. With
- * K = 0, or alpha 0, the product is 0 and neither a nor b is read. Sums are accumulated in the dtype, in blocks.
- * An element's error is at most 2u (4 sqrt(K) + 8) times the sum of its terms' magnitudes.
+ * K = 0, or alpha 0, the product is 0 and neither a nor b is read. Sums are accumulated in the dtype, in blocks, those of 16-bit types
+ * in float32. An element's error is at most 2u (4 sqrt(K) + 8) times the sum of its terms' magnitudes, and the result's rounding to 16 bits.
  */
 #define ATTN_MATMUL_TRANSPOSE_A UINT64_C(1)
 #define ATTN_MATMUL_TRANSPOSE_B UINT64_C(2)
@@ -105,6 +105,7 @@ ATTN_API attn_status attn_matmul(const attn_plan *plan, const attn_matmul_args *
  *
  * What is attended is as in attn_sdpa_forward: lengths, mask, causal. A row with nothing attended has weights 0 and lse
  * -inf. Scores of what is not attended are not read. Where a weight is 0 so is its gradient, whatever came in.
+ * With the 16-bit types lse and grad_lse are float32, and so is the arithmetic.
  * In place: attention_weights may be scores, and grad_scores grad_attention_weights or attention_weights, with the same strides.
  */
 typedef struct attn_softmax_desc {

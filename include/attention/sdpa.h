@@ -49,7 +49,8 @@ extern "C" {
  *     lse                 (B, Hq, Sq)            pointer given
  *     attention_weights   (B, Hq, Sq, Skv)       ATTN_SDPA_WEIGHTS and pointer given; 0 where not attended
  *
- * All tensors have the descriptor's dtype save where said; sums are accumulated in it, in blocks (docs/numerics.md). The last dimension
+ * All tensors have the descriptor's dtype save where said; sums are accumulated in it, in blocks (docs/numerics.md). With the 16-bit types lse,
+ * alibi_slopes and sinks are float32, scores and sums too; weights are rounded before they multiply the values. The last dimension
  * is contiguous; the others lie as their strides say, so that (B, S, H, D), packed QKV and caches larger than their content
  * all serve. The strides of mask and bias are taken as they are: 0 repeats what is there, also along the keys. Those of
  * other tensors stand for "dense" when 0. The strides of an output nest: each is at least what the smaller ones reach.
