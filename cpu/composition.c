@@ -13,6 +13,8 @@
 enum {
     BLOCK_BYTES = 256 << 10, /* of H in a block: its second reading comes from L2 */
     BLOCK_ROWS_MOST = 512,
+    BLOCK_ROWS_NARROW = 64, /* OpenBLAS sums the rows of a few columns in one chain; wide H has wider gates */
+    NARROW_FEATURES = 32,
     BLOCK_ROWS_ADDITIVE = 3 * ATTN_OPENBLAS_ROWS, /* three products; the tanh makes H's second reading cheap */
     BLOCK_TILES_BACKWARD = 2,
     TILE_ROWS_BACKWARD = 2 * ATTN_OPENBLAS_ROWS, /* longer sums for the gradient of W2 */
@@ -27,6 +29,7 @@ enum {
 
 static size_t most_rows(const attn_composition *c) {
     if (attn_is_additive(c)) return c->backward ? BLOCK_TILES_BACKWARD * c->tile_rows : BLOCK_ROWS_ADDITIVE;
+    if (c->sizes.features < NARROW_FEATURES) return BLOCK_ROWS_NARROW;
     const size_t most = BLOCK_BYTES / c->element / c->sizes.features;
     return most < ATTN_OPENBLAS_ROWS ? ATTN_OPENBLAS_ROWS : least(most, BLOCK_ROWS_MOST);
 }

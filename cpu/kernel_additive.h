@@ -30,7 +30,7 @@
 #define ADDITIVE_PACE 4 /* steps of k to one tanh */
 
 #undef ADDITIVE_GROUPS
-#define ADDITIVE_GROUPS (ADDITIVE_BLOCK / VEC_LANES)
+#define ADDITIVE_GROUPS (ADDITIVE_BLOCK / GROUP_ROWS)
 #undef ADDITIVE_TILES
 #define ADDITIVE_TILES (ADDITIVE_BLOCK / ADDITIVE_ROWS)
 #undef ADDITIVE_FOURS
@@ -168,7 +168,7 @@ static ALWAYS_INLINE void NAMED(product_tile)(const NAMED(tile_operands) * g, NA
     vec sum[ADDITIVE_ROWS][3], shared[ADDITIVE_SHARED];
     const real *row[ADDITIVE_ROWS], *w = g->w, *w_fours = g->w_fours;
     UNROLL for (size_t r = 0; r < rows; r++) {
-        row[r] = g->group[(g->row + r) / VEC_LANES].row[(g->row + r) % VEC_LANES] + g->first;
+        row[r] = g->group[(g->row + r) / GROUP_ROWS].row[(g->row + r) % GROUP_ROWS] + g->first;
         UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_zero();
         shared[r / ROWS_SHARING] = v_zero();
     }
@@ -255,8 +255,6 @@ static void NAMED(next_block)(const attn_rows *rows, size_t queries, size_t *ste
         block->count += group->count; /* only the last group has free places */
         block->groups++;
     }
-    for (size_t i = block->groups; i * VEC_LANES % ADDITIVE_ROWS > 0; i++)
-        block->group[i].row[0] = block->group[0].row[0];
     block->ahead = (const real *)((uintptr_t)rows->h + (uintptr_t)((ptrdiff_t)*step * rows->h_time) * sizeof(real));
     block->stride = rows->h_time;
     block->step = *step;
@@ -340,8 +338,8 @@ static void NAMED(place_kept)(const NAMED(additive_work) * work, const NAMED(add
     if (!work->tanh) return;
     job->columns = work->shape.width - panel->first * VEC_LANES;
     for (size_t r = 0; r < ADDITIVE_ROWS; r++) {
-        size_t place = tile * ADDITIVE_ROWS + r, lane = place % VEC_LANES;
-        const NAMED(row_group) *group = &block->group[place / VEC_LANES < block->groups ? place / VEC_LANES : 0];
+        size_t place = tile * ADDITIVE_ROWS + r, lane = place % GROUP_ROWS;
+        const NAMED(row_group) *group = &block->group[place / GROUP_ROWS < block->groups ? place / GROUP_ROWS : 0];
         size_t step = group->step[place < block->count ? lane : 0];
         job->kept[r] = work->tanh + step * work->shape.width + panel->first * VEC_LANES;
     }
@@ -375,11 +373,12 @@ static void NAMED(fetch_ahead)(const NAMED(additive_work) * work, NAMED(additive
     }
 }
 
-/* The scores of a group: its slots' lanes, summed. Shared vectors hold four columns of each row; they join the first four lanes. */
-static vec NAMED(additive_scores)(const NAMED(additive_block) * block, size_t group, bool fours) {
+/* The scores of the rows from `first` on: their slots' lanes, summed. Shared vectors hold four columns of each row; they join the first
+ * four lanes. */
+static vec NAMED(additive_scores)(const NAMED(additive_block) * block, size_t first, bool fours) {
     vec sums[VEC_LANES];
     UNROLL for (size_t i = 0; i < VEC_LANES; i++) {
-        size_t row = group * VEC_LANES + i, tile = row / ADDITIVE_ROWS, in_tile = row % ADDITIVE_ROWS;
+        size_t row = first + i, tile = row / ADDITIVE_ROWS, in_tile = row % ADDITIVE_ROWS;
         const real *slots = block->sums + tile * ADDITIVE_SLOTS * VEC_LANES;
         sums[i] = v_load(slots + in_tile * VEC_LANES);
         if (fours) sums[i] = v_add(sums[i], v_load_n(slots + ADDITIVE_ROWS * VEC_LANES + in_tile * 4, 4));
@@ -399,8 +398,11 @@ static ALWAYS_INLINE void NAMED(fold_block_sized)(const NAMED(additive_block) * 
                                                   size_t tail) {
     for (size_t i = 0; i < block->groups; i++) {
         const NAMED(row_group) *group = &block->group[i];
-        vec keep = NAMED(kept_lanes)(query->rows, group, query->index);
-        vec e = v_select_gt(keep, v_zero(), NAMED(additive_scores)(block, i, fours), v_set1(-(real)INFINITY));
+        vec keep[GROUP_VECTORS], e[GROUP_VECTORS];
+        NAMED(kept_lanes)(query->rows, group, query->index, keep);
+        for (size_t j = 0; j < GROUP_VECTORS; j++)
+            e[j] = NAMED(additive_scores)(block, i * GROUP_ROWS + j * VEC_LANES, fours);
+        NAMED(hide_lanes)(keep, e);
         if (query->scores) NAMED(put_scores)(group, e, query->scores);
         NAMED(fold_group)(group, e, keep, query->maximum, query->sum, query->context, full, tail);
     }

@@ -1,8 +1,11 @@
 /* Scores by dot product and the running softmax over them, in one pass. A template, see vec_names.h.
  *
- * Rows go in groups of VEC_LANES: their scores end in the lanes of one vector, so that a group costs one exp. While the rows
+ * Rows go in groups: their scores end in the lanes of a vector or a few, so that a group costs that many exp. While the rows
  * are still in the first cache they are added to the context by their weights. The weights are relative to the largest score so
  * far; when a group raises it, sum and context are scaled down.
+ *
+ * The rows of a group are summed from zero, and so are those of a few groups where the sums stay in registers, before they join what
+ * was summed so far: a single chain of additions would gather, over rows that repeat, rounding errors of one sign.
  *
  *   group          row[i], i < count: the rows that some query attends; step[i]: their place in the call
  *   full, tail     a row is `full` whole vectors and one of `tail` lanes, 1 <= tail <= VEC_LANES
@@ -12,10 +15,14 @@
 
 #undef VECTORS_AT_ONCE
 #define VECTORS_AT_ONCE 8
+#undef GROUP_ROWS
+#define GROUP_ROWS 16 /* of any ISA */
+#undef GROUP_VECTORS
+#define GROUP_VECTORS (GROUP_ROWS / VEC_LANES)
 
 typedef struct NAMED(row_group) {
-    const real *row[VEC_LANES];
-    size_t step[VEC_LANES];
+    const real *row[GROUP_ROWS];
+    size_t step[GROUP_ROWS];
     size_t count;
 } NAMED(row_group);
 
@@ -33,38 +40,45 @@ static ALWAYS_INLINE void NAMED(next_group)(const attn_rows *rows, size_t querie
                                             NAMED(row_group) * group) {
     const real *h = rows->h;
     size_t s = *step, count = 0;
-    for (; s < rows->rows && count < VEC_LANES; s++) {
+    for (; s < rows->rows && count < GROUP_ROWS; s++) {
         if (rows->mask && !NAMED(attended)(rows, s, queries)) continue;
         group->row[count] = h + (ptrdiff_t)s * rows->h_time;
         group->step[count++] = s;
     }
-    for (size_t i = count; i < VEC_LANES; i++) group->row[i] = group->row[0];
+    for (size_t i = count; i < GROUP_ROWS; i++) group->row[i] = group->row[0];
     group->count = count;
     *step = s;
 }
 
 #if REAL_BITS == VEC_BITS
 /* One lane: eight chains, because a single one over a whole row gathers too much rounding error. */
-static ALWAYS_INLINE vec NAMED(group_scores)(const NAMED(row_group) * group, const real *q, size_t full, size_t tail) {
-    const real *row = group->row[0];
+static ALWAYS_INLINE vec NAMED(row_score)(const real *row, const real *q, size_t features) {
     vec sum[8];
     UNROLL for (size_t i = 0; i < 8; i++) sum[i] = v_zero();
-    size_t j = 0, features = full + tail;
+    size_t j = 0;
     for (; j + 8 <= features; j += 8) {
         UNROLL for (size_t i = 0; i < 8; i++) sum[i] = v_fma(row[j + i], q[j + i], sum[i]);
     }
     for (; j < features; j++) sum[j % 8] = v_fma(row[j], q[j], sum[j % 8]);
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
+
+static ALWAYS_INLINE void NAMED(group_scores)(const NAMED(row_group) * group, const real *q, size_t full, size_t tail,
+                                              vec *scores) {
+    for (size_t i = 0; i < GROUP_ROWS; i++)
+        scores[i] = i < group->count ? NAMED(row_score)(group->row[i], q, full + tail) : 0;
+}
 #else
-static ALWAYS_INLINE vec NAMED(group_scores)(const NAMED(row_group) * group, const real *q, size_t full, size_t tail) {
+/* Of the rows from `first` on, one a lane. */
+static ALWAYS_INLINE vec NAMED(lanes_scores)(const NAMED(row_group) * group, size_t first, const real *q, size_t full,
+                                             size_t tail) {
     vec folded[VEC_LANES / V_FOLD];
     ROLLED for (size_t r = 0; r < VEC_LANES; r += V_FOLD) {
-        if (r >= group->count) {
+        if (first + r >= group->count) {
             folded[r / V_FOLD] = v_zero();
             continue;
         }
-        const real *const *row = group->row + r;
+        const real *const *row = group->row + first + r;
         vec sum[V_FOLD], x = v_load(q + full * VEC_LANES);
         UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_mul(v_load_n(row[i] + full * VEC_LANES, tail), x);
         for (size_t j = 0; j < full; j++) {
@@ -75,13 +89,18 @@ static ALWAYS_INLINE vec NAMED(group_scores)(const NAMED(row_group) * group, con
     }
     return v_join(folded);
 }
+
+static ALWAYS_INLINE void NAMED(group_scores)(const NAMED(row_group) * group, const real *q, size_t full, size_t tail,
+                                              vec *scores) {
+    for (size_t i = 0; i < GROUP_VECTORS; i++) scores[i] = NAMED(lanes_scores)(group, i * VEC_LANES, q, full, tail);
+}
 #endif
 
 /* c += sum of p[i] row[i] over `vectors` vectors from column on; the last of them is of `tail` lanes when `last`. */
 static ALWAYS_INLINE void NAMED(add_columns)(const NAMED(row_group) * group, const real *p, real *c, size_t vectors,
                                              bool last, size_t tail, size_t column) {
     vec sum[VECTORS_AT_ONCE];
-    UNROLL for (size_t j = 0; j < vectors; j++) sum[j] = v_load(c + column + j * VEC_LANES);
+    UNROLL for (size_t j = 0; j < vectors; j++) sum[j] = v_zero();
     for (size_t i = 0; i < group->count; i++) {
         const real *row = group->row[i] + column;
         vec weight = v_set1(p[i]);
@@ -90,7 +109,10 @@ static ALWAYS_INLINE void NAMED(add_columns)(const NAMED(row_group) * group, con
             sum[j] = v_fma(weight, x, sum[j]);
         }
     }
-    UNROLL for (size_t j = 0; j < vectors; j++) v_store(c + column + j * VEC_LANES, sum[j]);
+    UNROLL for (size_t j = 0; j < vectors; j++) {
+        real *to = c + column + j * VEC_LANES;
+        v_store(to, v_add(v_load(to), sum[j]));
+    }
 }
 
 static ALWAYS_INLINE void NAMED(group_context)(const NAMED(row_group) * group, const real *p, real *c, size_t full,
@@ -107,23 +129,39 @@ static ALWAYS_INLINE void NAMED(group_context)(const NAMED(row_group) * group, c
     NAMED(add_columns)(group, p, c, 1, true, tail, full * VEC_LANES);
 }
 
-/* 1 in the lanes whose rows this query attends, else 0. */
-static ALWAYS_INLINE vec NAMED(kept_lanes)(const attn_rows *rows, const NAMED(row_group) * group, size_t query) {
-    if (!rows->mask || rows->mask_query == 0) return v_keep_n(v_set1(1), group->count, v_zero());
-    real keep[VEC_LANES] = {0};
-    for (size_t i = 0; i < group->count; i++) {
-        keep[i] = rows->mask[(ptrdiff_t)group->step[i] * rows->mask_time + (ptrdiff_t)query * rows->mask_query] != 0;
-    }
-    return v_load(keep);
+/* Of a group's rows, how many stand in vector i. */
+static ALWAYS_INLINE size_t NAMED(lanes_of)(const NAMED(row_group) * group, size_t i) {
+    const size_t before = i * VEC_LANES, left = group->count > before ? group->count - before : 0;
+    return left < VEC_LANES ? left : VEC_LANES;
 }
 
-static ALWAYS_INLINE void NAMED(put_scores)(const NAMED(row_group) * group, vec scores, real *to) {
-    if (group->step[group->count - 1] - group->step[0] + 1 == group->count) {
-        v_store_n(to + group->step[0], scores, group->count);
+/* 1 in the lanes whose rows this query attends, else 0. */
+static ALWAYS_INLINE void NAMED(kept_lanes)(const attn_rows *rows, const NAMED(row_group) * group, size_t query,
+                                            vec *keep) {
+    if (!rows->mask || rows->mask_query == 0) {
+        for (size_t i = 0; i < GROUP_VECTORS; i++) keep[i] = v_keep_n(v_set1(1), NAMED(lanes_of)(group, i), v_zero());
         return;
     }
-    real s[VEC_LANES];
-    v_store(s, scores);
+    real lanes[GROUP_ROWS] = {0};
+    for (size_t i = 0; i < group->count; i++) {
+        lanes[i] = rows->mask[(ptrdiff_t)group->step[i] * rows->mask_time + (ptrdiff_t)query * rows->mask_query] != 0;
+    }
+    for (size_t i = 0; i < GROUP_VECTORS; i++) keep[i] = v_load(lanes + i * VEC_LANES);
+}
+
+static ALWAYS_INLINE void NAMED(hide_lanes)(const vec *keep, vec *scores) {
+    for (size_t i = 0; i < GROUP_VECTORS; i++)
+        scores[i] = v_select_gt(keep[i], v_zero(), scores[i], v_set1(-(real)INFINITY));
+}
+
+static ALWAYS_INLINE void NAMED(put_scores)(const NAMED(row_group) * group, const vec *scores, real *to) {
+    if (group->step[group->count - 1] - group->step[0] + 1 == group->count) {
+        for (size_t i = 0; i < GROUP_VECTORS && i * VEC_LANES < group->count; i++)
+            v_store_n(to + group->step[0] + i * VEC_LANES, scores[i], NAMED(lanes_of)(group, i));
+        return;
+    }
+    real s[GROUP_ROWS];
+    for (size_t i = 0; i < GROUP_VECTORS; i++) v_store(s + i * VEC_LANES, scores[i]);
     for (size_t i = 0; i < group->count; i++) to[group->step[i]] = s[i];
 }
 
@@ -143,15 +181,20 @@ static void NAMED(rescale)(real *maximum, real *sum, real *c, size_t vectors, re
 }
 
 /* One group for one query. A NaN score is no maximum, but its weight is NaN. */
-static ALWAYS_INLINE void NAMED(fold_group)(const NAMED(row_group) * group, vec scores, vec keep, real *maximum,
-                                            real *sum, real *c, size_t full, size_t tail) {
-    if (v_any_gt(scores, v_set1(*maximum))) {
-        NAMED(rescale)(maximum, sum, c, full + 1, v_max_lanes(v_max(scores, v_set1(-(real)INFINITY))));
+static ALWAYS_INLINE void NAMED(fold_group)(const NAMED(row_group) * group, const vec *scores, const vec *keep,
+                                            real *maximum, real *sum, real *c, size_t full, size_t tail) {
+    vec largest = v_set1(-(real)INFINITY), total = v_zero();
+    for (size_t i = 0; i < GROUP_VECTORS; i++) largest = v_max(scores[i], largest);
+    if (v_any_gt(largest, v_set1(*maximum))) {
+        NAMED(rescale)(maximum, sum, c, full + 1, v_max_lanes(largest));
     }
-    vec weights = v_select_gt(keep, v_zero(), v_exp(v_sub(scores, v_set1(*maximum))), v_zero());
-    real p[VEC_LANES];
-    v_store(p, weights);
-    *sum += v_sum(weights);
+    real p[GROUP_ROWS];
+    for (size_t i = 0; i < GROUP_VECTORS; i++) {
+        vec weights = v_select_gt(keep[i], v_zero(), v_exp(v_sub(scores[i], v_set1(*maximum))), v_zero());
+        v_store(p + i * VEC_LANES, weights);
+        total = v_add(total, weights);
+    }
+    *sum += v_sum(total);
     NAMED(group_context)(group, p, c, full, tail);
 }
 
@@ -162,6 +205,8 @@ static ALWAYS_INLINE void NAMED(fold_group)(const NAMED(row_group) * group, vec 
 
 #undef PREFETCH_ROWS
 #define PREFETCH_ROWS 16
+#undef PART_ROWS
+#define PART_ROWS 32 /* whose sum stays in registers */
 #undef PIPELINED
 #define PIPELINED (VEC_BITS == 512) /* which has the registers: q, context and four sums */
 
@@ -211,21 +256,32 @@ static ALWAYS_INLINE vec NAMED(pipeline_weights)(vec e, vec *top, vec *sums, rea
     return v_exp(v_sub(e, *top));
 }
 
+/* What stands in `context`, relative to the maximum *base, takes the sum of a part. */
+static ALWAYS_INLINE void NAMED(put_part)(real *context, vec *base, vec top, vec *c, size_t full) {
+    const vec factor = v_any_gt(top, *base) ? v_exp(v_sub(*base, top)) : v_set1(1);
+    UNROLL for (size_t j = 0; j <= full; j++) {
+        v_store(context + j * VEC_LANES, v_fma(factor, v_load(context + j * VEC_LANES), c[j]));
+        c[j] = v_zero();
+    }
+    *base = top;
+}
+
 static ALWAYS_INLINE void NAMED(dot_pipeline)(const attn_rows *rows, const real *query, real *maximum, real *sum,
                                               real *context, real *scores, size_t full, size_t tail) {
     const ptrdiff_t stride = rows->h_time;
     const real *h = rows->h;
     real weights[VEC_LANES] __attribute__((aligned(64)));
-    vec q[8], c[8], sums = v_zero(), top = v_set1(*maximum);
+    vec q[8], c[8], sums = v_zero(), top = v_set1(*maximum), base = top;
     UNROLL for (size_t j = 0; j <= full; j++) {
         q[j] = v_load(query + j * VEC_LANES);
-        c[j] = v_load(context + j * VEC_LANES);
+        c[j] = v_zero();
     }
     size_t done = 0;
     for (; done + VEC_LANES <= rows->rows; done += VEC_LANES, h += VEC_LANES * stride) {
         vec e = done ? NAMED(pipeline_step)(h, stride, VEC_LANES, weights, q, c, full, tail)
                      : NAMED(pipeline_step)(h, stride, VEC_LANES, NULL, q, c, full, tail);
         if (scores) v_store(scores + done, e);
+        if (done % PART_ROWS == 0) NAMED(put_part)(context, &base, top, c, full);
         vec w = NAMED(pipeline_weights)(e, &top, &sums, sum, c, full);
         sums = v_add(sums, w);
         v_store(weights, w);
@@ -244,7 +300,7 @@ static ALWAYS_INLINE void NAMED(dot_pipeline)(const attn_rows *rows, const real 
         last = rest;
     }
     for (size_t i = 0; i < last; i++, h += stride) NAMED(add_row)(c, h, weights[i], full, tail);
-    UNROLL for (size_t j = 0; j <= full; j++) v_store(context + j * VEC_LANES, c[j]);
+    NAMED(put_part)(context, &base, top, c, full);
     *sum += v_sum(sums);
     *maximum = NAMED(first_lane)(top);
 }
@@ -264,9 +320,10 @@ static ALWAYS_INLINE void NAMED(dot_rows_sized)(const attn_rows *rows, const rea
         NAMED(next_group)(rows, queries, &step, &group);
         if (group.count == 0) break;
         for (size_t i = 0; i < queries; i++) {
-            vec keep = NAMED(kept_lanes)(rows, &group, i);
-            vec e = v_select_gt(keep, v_zero(), NAMED(group_scores)(&group, q + i * q_stride, full, tail),
-                                v_set1(-(real)INFINITY));
+            vec keep[GROUP_VECTORS], e[GROUP_VECTORS];
+            NAMED(kept_lanes)(rows, &group, i, keep);
+            NAMED(group_scores)(&group, q + i * q_stride, full, tail, e);
+            NAMED(hide_lanes)(keep, e);
             if (scores) NAMED(put_scores)(&group, e, scores + (ptrdiff_t)i * scores_stride);
             NAMED(fold_group)
             (&group, e, keep, (real *)partial->maximum + i, (real *)partial->sum + i,

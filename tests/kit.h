@@ -40,7 +40,8 @@ typedef enum kit_fill {
     KIT_UNIFORM,
     KIT_LSTM,     /* tanh of a random walk over time: what an LSTM's hidden states look like */
     KIT_INTEGER,  /* small integers: every product and sum of them is exact in float32 */
-    KIT_CONSTANT, /* every row of H the same */
+    KIT_REPEATED, /* every row of an item's H its first one, of random numbers: errors of their sum have one sign */
+    KIT_CONSTANT, /* every row of H the same numbers, whose sums are exact */
     KIT_ONE_HOT,  /* row s of H is the unit vector s mod D */
     KIT_ZERO
 } kit_fill;

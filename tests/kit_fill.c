@@ -50,6 +50,9 @@ static double *fill_states(random_state *r, const kit_case *spec, size_t items, 
         case KIT_INTEGER:
             value = (double)random_below(r, 5) - 2;
             break;
+        case KIT_REPEATED:
+            value = s ? values[i - width] : random_normal(r);
+            break;
         case KIT_CONSTANT:
             value = 0.375 + 0.125 * (double)(d % 3);
             break;

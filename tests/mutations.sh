@@ -28,6 +28,7 @@ defects=(
     'cpu/kernel_partial.h|m[q] = top;|m[q] = m2[q];|case/dot_t4099_f32'
     'cpu/kernel_partial.h|if (l == 0) {|if (l < 0) {|special'
     'cpu/kernel_dot.h|if (rows->mask && !NAMED(attended)(rows, s, queries)) continue;|(void)queries;|special'
+    'cpu/kernel_dot.h|#define PART_ROWS 32 |#define PART_ROWS 512 |case/luong_repeated_f32'
     'cpu/vec_math.h|v_fnma(*n, v_set1(LN2_LOW), |(|math'
     'lib/layer_inputs.c|lengths[i] > timesteps - start|lengths[i] > timesteps|faults'
     'lib/dispatch.c|return "not batch-invariant, as the context'"'"'s flag demands";|return NULL;|choice'

@@ -181,6 +181,7 @@ static void fill_masks(const sdpa_case *spec, uint64_t *state, sdpa_content *con
 static void fill_values(const sdpa_case *spec, double *v, size_t rows_, size_t width) {
     for (size_t i = 0; i < rows_ * width; i++) {
         if (spec->fill == KIT_CONSTANT) v[i] = 0.375 + 0.125 * (double)(i % width % 3);
+        if (spec->fill == KIT_REPEATED && i >= width) v[i] = v[i - width];
         if (spec->fill == KIT_ONE_HOT) v[i] = i / width % width == i % width;
     }
 }
