@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/attend.h"
 
-#include "cuda/warp_row.h"
+#include "cuda/row_group.h"
 
 #include <cmath>
 
@@ -17,40 +17,29 @@ __device__ float rescale(float from, float to) { return from == to ? 1.0f : expf
 
 /* What a warp has of its share of a chunk. */
 template <unsigned VECTORS> struct warp_state {
-    enum : unsigned { GROUP = attn_in_flight<VECTORS>::ROWS };
+    typedef attn_row_group<VECTORS> group;
     float maximum, sum;
     attn_warp_row<VECTORS> context;
 
-    /* Takes in as many rows as are in flight, from step on. All lanes come here with the same step and limit. */
-    __device__ void take(const attn_attend &p, std::size_t query, const attn_warp_row<VECTORS> &q, std::size_t step,
-                         std::size_t limit, bool whole) {
-        const std::size_t item = query / p.items.queries;
-        attn_warp_row<VECTORS> rows[GROUP];
-        bool attended[GROUP];
-        float scores[GROUP], highest = maximum;
-        for (unsigned g = 0; g < GROUP; g++) {
-            attended[g] = step + g < limit && attn_unmasked(p.items, query, step + g);
-            if (attended[g])
-                rows[g].load(p.h + static_cast<std::ptrdiff_t>(item) * p.h_batch +
-                                 static_cast<std::ptrdiff_t>(step + g) * p.h_time,
-                             p.features, whole);
-            else
-                rows[g].fill(0.0f);
-        }
-        for (unsigned g = 0; g < GROUP; g++) {
-            scores[g] = p.scores ? given_score(p, query, step + g, limit) : attn_warp_sum(q.dot(rows[g]));
-            if (attended[g]) highest = fmaxf(highest, scores[g]);
-        }
-        const float kept = rescale(maximum, highest);
+    /* Takes in a group of rows, from step on. All lanes come here with the same step and limit. */
+    __device__ void take(const attn_attend &p, const attn_states &h, std::size_t query, const attn_warp_row<VECTORS> &q,
+                         std::size_t step, std::size_t limit) {
+        group rows;
+        rows.load(h, p.items, query, step, limit);
+        const std::size_t own = step + group::mine();
+        const bool attended = rows.sees(group::mine());
+        const float score = p.scores ? given_score(p, query, own, limit) : rows.dot(q);
+        const float highest = group::highest(attended ? fmaxf(maximum, score) : maximum);
+        const float kept = rescale(maximum, highest), weight = attended ? expf(score - highest) : 0.0f;
         maximum = highest;
         sum *= kept;
         context.scale(kept);
-        for (unsigned g = 0; g < GROUP; g++) {
-            const float weight = attended[g] ? expf(scores[g] - highest) : 0.0f;
-            sum += weight;
-            context.add(weight, rows[g]);
-            if (p.weights && attended[g] && threadIdx.x % ATTN_WARP == 0) score_of(p, query)[step + g] = scores[g];
+        ATTN_UNROLL for (unsigned g = 0; g < group::ROWS; g++) {
+            const float of_row = group::of(weight, g);
+            sum += of_row;
+            context.add(of_row, rows.row[g]);
         }
+        if (p.weights && attended && group::leads()) score_of(p, query)[own] = score;
     }
 
     static __device__ float given_score(const attn_attend &p, std::size_t query, std::size_t step, std::size_t limit) {
@@ -98,8 +87,7 @@ template <unsigned VECTORS> __global__ void chunk_kernel(const __grid_constant__
     const attn_range range = attn_item_range(p.items, query / p.items.queries);
     const std::size_t first = blockIdx.x % p.chunks * p.steps;
     const std::size_t last = first + p.steps < range.length ? first + p.steps : range.length;
-    const bool whole = attn_aligned_rows(p.h, p.h_batch, p.h_time, p.features);
-
+    const attn_states h(p.h, p.h_batch, p.h_time, p.features, query / p.items.queries);
     attn_warp_row<VECTORS> q;
     const float *const row = p.scores ? nullptr : attn_row(p.queries, p.items, query);
     if (row)
@@ -110,8 +98,9 @@ template <unsigned VECTORS> __global__ void chunk_kernel(const __grid_constant__
     state.maximum = -INFINITY;
     state.sum = 0.0f;
     state.context.fill(0.0f);
-    for (std::size_t step = first + warp * state.GROUP; step < last; step += WARPS * state.GROUP)
-        state.take(p, query, q, range.start + step, range.start + last, whole);
+    enum : unsigned { ROWS = attn_row_group<VECTORS>::ROWS };
+    for (std::size_t step = first + warp * ROWS; step < last; step += WARPS * ROWS)
+        state.take(p, h, query, q, range.start + step, range.start + last);
 
     state.context.store(contexts + warp * p.features, p.features, false);
     if (threadIdx.x % ATTN_WARP == 0) maxima[warp] = state.maximum, sums[warp] = state.sum;

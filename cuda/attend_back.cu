@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/attend_back.h"
 
-#include "cuda/warp_row.h"
+#include "cuda/row_group.h"
 
 #include <cmath>
 
@@ -24,10 +24,6 @@ __device__ chunk find_chunk(const attn_attend_back &p, std::size_t item, std::si
     return c;
 }
 
-__device__ const float *row_of_h(const attn_attend_back &p, std::size_t item, std::size_t step) {
-    return p.h + static_cast<std::ptrdiff_t>(item) * p.h_batch + static_cast<std::ptrdiff_t>(step) * p.h_time;
-}
-
 __device__ float given_gradient(const attn_attend_back &p, std::size_t query, std::size_t step) {
     return p.grad_weights[static_cast<std::ptrdiff_t>(query / p.items.queries) * p.weights_batch +
                           static_cast<std::ptrdiff_t>(query % p.items.queries) * p.weights_row +
@@ -43,26 +39,15 @@ __device__ void load_query(const attn_attend_back &p, std::size_t query, attn_wa
         q.fill(0.0f);
 }
 
-/* Some rows of H, and how a query weighs them: 0 where it does not attend. All lanes have the same. */
-template <unsigned VECTORS> struct weighed_rows {
-    enum : unsigned { GROUP = attn_in_flight<VECTORS>::ROWS };
-    attn_warp_row<VECTORS> row[GROUP];
-    bool attended[GROUP];
-    float weight[GROUP];
+/* Rows of H and how a query weighs them, in each row's lanes: 0 where it does not attend. */
+template <unsigned VECTORS> struct weighed_rows : attn_row_group<VECTORS> {
+    float weight;
 
-    __device__ void load(const attn_attend_back &p, const chunk &c, std::size_t query, const attn_warp_row<VECTORS> &q,
-                         std::size_t step, bool whole) {
-        ATTN_UNROLL for (unsigned g = 0; g < GROUP; g++) {
-            attended[g] = step + g < c.last && attn_unmasked(p.items, query, c.range.start + step + g);
-            if (attended[g])
-                row[g].load(row_of_h(p, c.item, c.range.start + step + g), p.features, whole);
-            else
-                row[g].fill(0.0f);
-        }
-        ATTN_UNROLL for (unsigned g = 0; g < GROUP; g++) {
-            const float score = attn_warp_sum(q.dot(row[g]));
-            weight[g] = attended[g] ? expf(score - p.maximum[query]) / p.sum[query] : 0.0f;
-        }
+    __device__ void load(const attn_attend_back &p, const chunk &c, const attn_states &h, std::size_t query,
+                         const attn_warp_row<VECTORS> &q, std::size_t step) {
+        attn_row_group<VECTORS>::load(h, p.items, query, c.range.start + step, c.range.start + c.last);
+        const float score = this->dot(q);
+        weight = this->sees(this->mine()) ? expf(score - p.maximum[query]) / p.sum[query] : 0.0f;
     }
 };
 
@@ -70,16 +55,16 @@ template <unsigned VECTORS> __global__ void means_kernel(const __grid_constant__
     float *const sums = reinterpret_cast<float *>(attn_shared);
     const std::size_t query = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const chunk c = find_chunk(p, query / p.items.queries, blockIdx.x % p.chunks);
-    const bool whole = attn_aligned_rows(p.h, p.h_batch, p.h_time, p.features);
+    const attn_states h(p.h, p.h_batch, p.h_time, p.features, c.item);
     attn_warp_row<VECTORS> q;
     weighed_rows<VECTORS> rows;
     load_query(p, query, q);
     float sum = 0.0f;
-    for (std::size_t step = c.first + warp * rows.GROUP; step < c.last; step += WARPS * rows.GROUP) {
-        rows.load(p, c, query, q, step, whole);
-        for (unsigned g = 0; g < rows.GROUP; g++)
-            if (rows.attended[g]) sum += rows.weight[g] * given_gradient(p, query, c.range.start + step + g);
+    for (std::size_t step = c.first + warp * rows.ROWS; step < c.last; step += WARPS * rows.ROWS) {
+        rows.load(p, c, h, query, q, step);
+        if (rows.sees(rows.mine())) sum += rows.weight * given_gradient(p, query, c.range.start + step + rows.mine());
     }
+    sum = rows.total(sum);
     if (threadIdx.x % ATTN_WARP == 0) sums[warp] = sum;
     __syncthreads();
     if (threadIdx.x == 0) p.part_mean[blockIdx.x] = ((sums[0] + sums[1]) + sums[2]) + sums[3];
@@ -91,37 +76,53 @@ template <unsigned VECTORS> struct query_back {
     bool first; /* of the item's queries */
     attn_warp_row<VECTORS> q, grad_context, grad_query;
 
-    __device__ void take(const attn_attend_back &p, const chunk &c, std::size_t step, bool whole, bool whole_out) {
+    __device__ void take(const attn_attend_back &p, const chunk &c, const attn_states &h, std::size_t step,
+                         bool whole_out) {
         weighed_rows<VECTORS> rows;
-        rows.load(p, c, query, q, step, whole);
-        ATTN_UNROLL for (unsigned g = 0; g < rows.GROUP; g++) {
-            float gradient = attn_warp_sum(grad_context.dot(rows.row[g])) + p.shift[query];
-            if (rows.attended[g]) {
-                if (p.grad_weights) gradient += given_gradient(p, query, c.range.start + step + g);
-                gradient *= rows.weight[g];
-                grad_query.add(gradient, rows.row[g]);
-            }
-            if (p.grad_h && step + g < c.last)
-                write(p, c, step + g, rows.attended[g], rows.weight[g], gradient, whole_out);
+        rows.load(p, c, h, query, q, step);
+        float own = rows.dot(grad_context) + p.shift[query];
+        if (rows.sees(rows.mine())) {
+            if (p.grad_weights) own += given_gradient(p, query, c.range.start + step + rows.mine());
+            own *= rows.weight;
+        } else {
+            own = 0.0f;
+        }
+        float *const to = p.grad_h ? row_of_gradient(p, c, step) : nullptr;
+        const bool adds = p.add_h || !first, plain = to && whole_out && !adds && rows.seen == rows.ALL;
+        ATTN_UNROLL for (unsigned g = 0; g < rows.ROWS; g++) {
+            const float weight = rows.of(rows.weight, g), gradient = rows.of(own, g);
+            float *const row = to ? to + static_cast<std::ptrdiff_t>(g) * p.grad_h_time : nullptr;
+            grad_query.add(gradient, rows.row[g]);
+            if (plain)
+                found(weight, gradient).store_vectors(row, p.features);
+            else if (to && step + g < c.last)
+                write(row, p.features, whole_out, adds, rows.sees(g), found(weight, gradient));
         }
     }
 
-    __device__ void write(const attn_attend_back &p, const chunk &c, std::size_t step, bool attended, float weight,
-                          float gradient, bool whole) const {
-        float *const to = p.grad_h + static_cast<std::ptrdiff_t>(c.item) * p.grad_h_batch +
-                          static_cast<std::ptrdiff_t>(c.range.start + step) * p.grad_h_time;
-        const bool adds = p.add_h || !first;
-        if (adds && !attended) return;
+    static __device__ float *row_of_gradient(const attn_attend_back &p, const chunk &c, std::size_t step) {
+        return p.grad_h + static_cast<std::ptrdiff_t>(c.item) * p.grad_h_batch +
+               static_cast<std::ptrdiff_t>(c.range.start + step) * p.grad_h_time;
+    }
+
+    /* A row of grad_h. */
+    __device__ attn_warp_row<VECTORS> found(float weight, float gradient) const {
+        attn_warp_row<VECTORS> row = grad_context;
+        row.scale(weight);
+        row.add(gradient, q);
+        return row;
+    }
+
+    static __device__ void write(float *to, std::size_t features, bool whole, bool adds, bool attended,
+                                 const attn_warp_row<VECTORS> &row) {
         attn_warp_row<VECTORS> sum;
+        if (adds && !attended) return;
         if (adds)
-            sum.load(to, p.features, whole);
+            sum.load(to, features, whole);
         else
             sum.fill(0.0f);
-        if (attended) {
-            sum.add(weight, grad_context);
-            sum.add(gradient, q);
-        }
-        sum.store(to, p.features, whole);
+        if (attended) sum.add(1.0f, row);
+        sum.store(to, features, whole);
     }
 };
 
@@ -129,17 +130,17 @@ template <unsigned VECTORS> __global__ void back_kernel(const __grid_constant__ 
     float *const parts = reinterpret_cast<float *>(attn_shared);
     const std::size_t item = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const chunk c = find_chunk(p, item, blockIdx.x % p.chunks);
-    const bool whole = attn_aligned_rows(p.h, p.h_batch, p.h_time, p.features);
+    const attn_states h(p.h, p.h_batch, p.h_time, p.features, item);
     const bool whole_out = attn_aligned_rows(p.grad_h, p.grad_h_batch, p.grad_h_time, p.features);
-    enum : unsigned { GROUP = attn_in_flight<VECTORS>::ROWS };
+    enum : unsigned { ROWS = attn_row_group<VECTORS>::ROWS };
     for (std::size_t i = 0; i < p.items.queries; i++) {
         query_back<VECTORS> b;
         b.query = item * p.items.queries + i, b.first = i == 0;
         load_query(p, b.query, b.q);
         b.grad_context.load(p.grad_context + b.query * p.features, p.features, false);
         b.grad_query.fill(0.0f);
-        for (std::size_t step = c.first + warp * GROUP; step < c.last; step += WARPS * GROUP)
-            b.take(p, c, step, whole, whole_out);
+        for (std::size_t step = c.first + warp * ROWS; step < c.last; step += WARPS * ROWS)
+            b.take(p, c, h, step, whole_out);
         b.grad_query.store(parts + warp * p.features, p.features, false);
         __syncthreads();
         for (std::size_t f = threadIdx.x; f < p.features; f += THREADS) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/moments.h"
 
-#include "cuda/warp_row.h"
+#include "cuda/row_group.h"
 
 #include <cmath>
 
@@ -16,39 +16,27 @@ __device__ float given_gradient(const attn_moments &p, std::size_t query, std::s
                           static_cast<std::ptrdiff_t>(step)];
 }
 
-/* What a warp sums up. */
+/* What a warp sums up, each row in its own lanes. */
 template <unsigned VECTORS> struct warp_moments {
-    enum : unsigned { GROUP = attn_in_flight<VECTORS>::ROWS };
+    typedef attn_row_group<VECTORS> group;
     float product, weight;
 
     /* All lanes come here with the same step and limit. */
-    __device__ void take(const attn_moments &p, std::size_t query, const attn_warp_row<VECTORS> &grad_context,
-                         std::size_t step, std::size_t limit, bool whole) {
-        const std::size_t item = query / p.items.queries;
-        attn_warp_row<VECTORS> rows[GROUP];
-        bool attended[GROUP];
-        for (unsigned g = 0; g < GROUP; g++) {
-            attended[g] = step + g < limit && attn_unmasked(p.items, query, step + g);
-            if (attended[g])
-                rows[g].load(p.h + static_cast<std::ptrdiff_t>(item) * p.h_batch +
-                                 static_cast<std::ptrdiff_t>(step + g) * p.h_time,
-                             p.features, whole);
-            else
-                rows[g].fill(0.0f);
+    __device__ void take(const attn_moments &p, const attn_states &h, std::size_t query,
+                         const attn_warp_row<VECTORS> &grad_context, std::size_t step, std::size_t limit) {
+        group rows;
+        rows.load(h, p.items, query, step, limit);
+        const std::size_t own = step + group::mine(), at = query * p.items.timesteps + own;
+        float gradient = rows.dot(grad_context), share = 0.0f;
+        if (rows.sees(group::mine())) {
+            gradient += given_gradient(p, query, own);
+            share = expf(p.scores[at] - p.maximum[query]) / p.sum[query];
+            product += share * gradient;
+            weight += share;
+        } else {
+            gradient = 0.0f;
         }
-        for (unsigned g = 0; g < GROUP; g++) {
-            const std::size_t at = query * p.items.timesteps + step + g;
-            float gradient = attn_warp_sum(grad_context.dot(rows[g])), share = 0.0f;
-            if (attended[g]) {
-                gradient += given_gradient(p, query, step + g);
-                share = expf(p.scores[at] - p.maximum[query]) / p.sum[query];
-                product += share * gradient;
-                weight += share;
-            }
-            if (step + g >= limit || threadIdx.x % ATTN_WARP != 0) continue;
-            p.weights[at] = share;
-            p.gradients[at] = attended[g] ? gradient : 0.0f;
-        }
+        if (own < limit && group::leads()) p.weights[at] = share, p.gradients[at] = gradient;
     }
 };
 
@@ -58,12 +46,15 @@ template <unsigned VECTORS> __global__ void moments_kernel(const __grid_constant
     const attn_range range = attn_item_range(p.items, query / p.items.queries);
     const std::size_t first = blockIdx.x % p.chunks * p.steps;
     const std::size_t last = first + p.steps < range.length ? first + p.steps : range.length;
-    const bool whole = attn_aligned_rows(p.h, p.h_batch, p.h_time, p.features);
+    const attn_states h(p.h, p.h_batch, p.h_time, p.features, query / p.items.queries);
     attn_warp_row<VECTORS> grad_context;
     grad_context.load(p.grad_context + query * p.features, p.features, false);
     warp_moments<VECTORS> moments = {0.0f, 0.0f};
-    for (std::size_t step = first + warp * moments.GROUP; step < last; step += WARPS * moments.GROUP)
-        moments.take(p, query, grad_context, range.start + step, range.start + last, whole);
+    enum : unsigned { ROWS = attn_row_group<VECTORS>::ROWS };
+    for (std::size_t step = first + warp * ROWS; step < last; step += WARPS * ROWS)
+        moments.take(p, h, query, grad_context, range.start + step, range.start + last);
+    moments.product = attn_row_group<VECTORS>::total(moments.product);
+    moments.weight = attn_row_group<VECTORS>::total(moments.weight);
     if (threadIdx.x % ATTN_WARP == 0) products[warp] = moments.product, weights[warp] = moments.weight;
     __syncthreads();
     if (threadIdx.x != 0) return;

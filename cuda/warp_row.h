@@ -17,7 +17,10 @@ template <unsigned VECTORS> struct attn_in_flight {
 /* The compiler may not take this apart: it would, to share stores with the way for rows that aren't aligned. */
 static __device__ inline void attn_store_four(float *to, const float4 &four) {
 #ifdef __CUDACC__
-    __stwb(reinterpret_cast<float4 *>(to), four);
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "l"(__cvta_generic_to_global(to)), "f"(four.x), "f"(four.y), "f"(four.z), "f"(four.w)
+                 : "memory");
 #else
     *reinterpret_cast<float4 *>(to) = four;
 #endif
@@ -38,28 +41,45 @@ template <unsigned VECTORS> struct attn_warp_row {
 
     /* Zeros behind the row's end. The same values whether by whole vectors or not. */
     __device__ void load(const float *row, std::size_t features, bool whole) {
+        if (whole)
+            load_vectors(row, features);
+        else
+            load_elements(row, features);
+    }
+
+    /* Lanes behind the end stay with the others: the choice is not theirs to make one by one. */
+    __device__ void load_vectors(const float *row, std::size_t features) {
         for (unsigned v = 0; v < VECTORS; v++) {
-            const std::size_t at = place(v);
-            if (whole && at < features) {
-                const float4 four = *reinterpret_cast<const float4 *>(row + at);
-                value[v][0] = four.x, value[v][1] = four.y, value[v][2] = four.z, value[v][3] = four.w;
-            } else {
-                for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++) value[v][j] = at + j < features ? row[at + j] : 0.0f;
-            }
+            float4 four = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (place(v) < features) four = *reinterpret_cast<const float4 *>(row + place(v));
+            value[v][0] = four.x, value[v][1] = four.y, value[v][2] = four.z, value[v][3] = four.w;
         }
     }
 
+    __device__ void load_elements(const float *row, std::size_t features) {
+        for (unsigned v = 0; v < VECTORS; v++)
+            for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++)
+                value[v][j] = place(v) + j < features ? row[place(v) + j] : 0.0f;
+    }
+
     __device__ void store(float *row, std::size_t features, bool whole) const {
+        if (whole)
+            store_vectors(row, features);
+        else
+            store_elements(row, features);
+    }
+
+    __device__ void store_vectors(float *row, std::size_t features) const {
         for (unsigned v = 0; v < VECTORS; v++) {
-            const std::size_t at = place(v);
-            if (whole && at < features) {
-                const float4 four = {value[v][0], value[v][1], value[v][2], value[v][3]};
-                attn_store_four(row + at, four);
-            } else {
-                for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++)
-                    if (at + j < features) row[at + j] = value[v][j];
-            }
+            const float4 four = {value[v][0], value[v][1], value[v][2], value[v][3]};
+            if (place(v) < features) attn_store_four(row + place(v), four);
         }
+    }
+
+    __device__ void store_elements(float *row, std::size_t features) const {
+        for (unsigned v = 0; v < VECTORS; v++)
+            for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++)
+                if (place(v) + j < features) row[place(v) + j] = value[v][j];
     }
 
     __device__ float dot(const attn_warp_row &other) const {
@@ -88,6 +108,20 @@ template <unsigned LANES> __device__ inline float attn_lane_sum(float value) {
 }
 
 static __device__ inline float attn_warp_sum(float value) { return attn_lane_sum<ATTN_WARP>(value); }
+
+/* Several sums over the warp for little more than the exchanges of one: the lanes split up, COUNT groups one behind the other, and each group is left with
+ * one sum. Each is added up as attn_warp_sum does it. */
+template <unsigned COUNT> __device__ inline float attn_warp_sums(float (&value)[COUNT]) {
+    ATTN_UNROLL for (unsigned held = COUNT / 2; held > 0; held /= 2) {
+        const unsigned distance = ATTN_WARP / COUNT * held;
+        const bool upper = threadIdx.x & distance;
+        ATTN_UNROLL for (unsigned i = 0; i < held; i++) {
+            const float kept = upper ? value[held + i] : value[i], given = upper ? value[i] : value[held + i];
+            value[i] = kept + __shfl_xor_sync(ATTN_ALL_LANES, given, static_cast<int>(distance));
+        }
+    }
+    return attn_lane_sum<ATTN_WARP / COUNT>(value[0]);
+}
 
 /* Vectors of four need aligned rows. */
 static __device__ inline bool attn_aligned_rows(const float *base, std::ptrdiff_t batch, std::ptrdiff_t row,

@@ -34,10 +34,20 @@ defects=(
     "product.cu|float sums[ROWS_OF_THREAD] = {};|float sums[ROWS_OF_THREAD] = {}; if (column0 + column >= p.columns) return;|luong_d100_f32"
     # shuffles: too few steps, lanes that stay away
     'warp_row.h|distance > 0; distance /= 2|distance > 1; distance /= 2|dot_d100_f32'
-    'attend.cu|: attn_warp_sum(q.dot(rows[g]));|: threadIdx.x % ATTN_WARP < 31 ? attn_warp_sum(q.dot(rows[g])) : 0.0f;|dot_odd_f32'
+    'attend.cu|: rows.dot(q);|: threadIdx.x % ATTN_WARP < 31 ? rows.dot(q) : 0.0f;|dot_odd_f32'
+    'warp_row.h|upper ? value[i] : value[held + i]|upper ? value[held + i] : value[i]|dot_odd_f32'
+    'warp_row.h|ATTN_WARP / COUNT * held|COUNT * held|dot_d129_f32'
+    # groups of rows: what is of one row taken for another's, rows that are not seen taken for seen ones
+    'row_group.h|static_cast<int>(g * LANES)|static_cast<int>(g)|dot_d129_f32'
+    'row_group.h|threadIdx.x % LANES == 0|threadIdx.x % ATTN_WARP == 0|dot_d17_f32'
+    'row_group.h|step + ROWS <= limit|step < limit|dot_lengths_f32'
+    'row_group.h|h.whole && !items.mask|h.whole|dot_mask_d100_f32'
+    'row_group.h|fmaxf(value, __shfl|(value, __shfl|dot_t500_f32'
+    'attend_back.cu|to && whole_out && !adds|to && whole_out|luong_d100_f32'
+    'attend_back.cu|!adds && rows.seen == rows.ALL|!adds|luong_d64_f32'
     # reads and writes past the end, of H and of shared memory
-    'attend.cu|step + g < limit|step + g <= limit|dot_lengths_f32'
-    'warp_row.h|at + j < features ? row|at + j <= features ? row|dot_odd_f32'
+    'row_group.h|step + mine() < limit|step + mine() <= limit|dot_lengths_f32'
+    'warp_row.h|place(v) + j < features ? row|place(v) + j <= features ? row|dot_odd_f32'
     'attend.cu|WARPS * (2 + attend.features)|WARPS * (1 + attend.features)|dot_odd_f32'
     'product.cu|p.transposed ? i % DEPTH|p.transposed ? i % DEPTH + 1|luong_odd_f32'
     # parts merged amiss
@@ -47,9 +57,10 @@ defects=(
     'attend.cu|from == to ? 1.0f : |from != from ? 1.0f : |dot_mask_all_f32'
     "attend_back.cu|p.features, false);"$'\n'"        $barrier|p.features, false);|luong_t500_f32"
     "attend_back.cu|+ f] = sum;"$'\n'"        }"$'\n'"        $barrier|+ f] = sum; }|luong_queries_f32"
-    'attend_back.cu|!first;|false;|luong_queries_f32'
+    'attend_back.cu|!first, plain|false, plain|luong_queries_f32'
     'attend_back.cu|(b.query * p.chunks + c.index)|(b.query * p.chunks)|luong_range_f32'
-    'attend_back.cu|gradient *= rows.weight[g];||dot_odd_f32'
+    'attend_back.cu|own *= rows.weight;||dot_odd_f32'
+    'attend_back.cu|sum = rows.total(sum);||luong_odd_f32'
     'attend_back.cu|step + g < c.last)|step + g <= c.last)|dot_d3_f32'
     'query_back.cu|p.part_mean && c < p.chunks|p.part_mean && c + 1 < p.chunks|dot_t500_f32'
     'query_back.cu|p.add ? row[i % p.width]|p.add && p.more ? row[i % p.width]|luong_odd_f32'
@@ -80,7 +91,7 @@ defects=(
     'additive_back.cu|if (gradients[i] == 0.0f) continue;|if (gradients[i] < 0.0f) continue;|bahdanau_odd_f32'
     'additive_back.cu|*of_thread, bool first) const {|*of_thread, bool) const { const bool first = true;|bahdanau_t500_f32'
     'additive_back.cu|w2.p.part_v = w2.p.grad_h|w2.p.grad_h|bahdanau_d100_f32'
-    'moments.cu|if (step + g >= limit|if (!attended[g]|bahdanau_mask_f32'
+    'moments.cu|if (own < limit|if (rows.sees(group::mine())|bahdanau_mask_f32'
     'moments.cu|c < p.chunks; c++|c + 1 < p.chunks; c++|bahdanau_t500_f32'
     'moments.cu|gradient += given|gradient -= given|bahdanau_odd_f32'
     'backward.cu|fold_weights, !p.folded|fold_weights, true|luong_query_wider_f32'

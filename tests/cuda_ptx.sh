@@ -27,7 +27,7 @@ count() {
     if [ "$1" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL  $2"; fi
 }
 
-every=(luong_odd_f32 luong_query_wider_f32 luong_d129_f32 dot_d3_f32 dot_range_mask_f32 dot_slices_all_f32 luong_no_steps_f32
+every=(luong_odd_f32 luong_d8_f32 luong_query_wider_f32 luong_d129_f32 dot_d3_f32 dot_range_mask_f32 dot_slices_all_f32 luong_no_steps_f32
     luong_mask_all_queries_f32 luong_context_only_f32 bahdanau_odd_f32 bahdanau_queries_f32)
 for case in "${every[@]}"; do
     status=0
@@ -44,7 +44,7 @@ planted() {
     if cmp -s "$file" "$ptx/sound"; then
         count 1 "$name: there is nothing to change"
     else
-        cases luong_odd_f32 luong_d129_f32 >"$ptx/log" 2>&1 && status=1
+        cases luong_odd_f32 luong_d8_f32 luong_d129_f32 >"$ptx/log" 2>&1 && status=1
         count $status "$name is not found"
     fi
     mv "$ptx/sound" "$file"
@@ -60,6 +60,7 @@ planted 'an exchange of half a warp' attend 's/\(mov.u32.*\), -1;/\1, 65535;/'
 planted 'a bound too far' product 's/setp.ge.u64/setp.gt.u64/'
 planted 'a shared element too far' product 's/\[\(%r[0-9]*\)+128\]/[\1+136]/'
 planted 'a sum that starts anew' product "$(first 'fma.rn.f32\(.*\), %f[0-9]*;' 'fma.rn.f32\1, 0f00000000;')"
+planted 'two elements of a vector changed over' attend_back 's/\(st.global.v4.f32.*\){\([^,]*\), *\([^,]*\),/\1{\3, \2,/'
 planted 'a maximum that is a minimum' attend 's/max.f32/min.f32/'
 
 echo "$passed passed, $failed failed"

@@ -99,5 +99,6 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
 #define __syncthreads() attn_emulate_barrier(__LINE__)
 #define __shfl_xor_sync(mask, value, distance)                                                                         \
     attn_emulate_exchange(__LINE__, mask, value, threadIdx.x % 32 ^ static_cast<unsigned>(distance))
+#define __shfl_sync(mask, value, lane) attn_emulate_exchange(__LINE__, mask, value, lane)
 
 #endif
