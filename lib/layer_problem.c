@@ -2,19 +2,9 @@
 /* From a descriptor to a problem. */
 #include "lib/layer.h"
 #include "lib/names.h"
-#include "lib/region.h"
+#include "lib/sizes.h"
 #include "lib/status.h"
 #include "lib/structs.h"
-
-static attn_status check_size(const char *name, int64_t size, int64_t least) {
-    if (size < least)
-        return attn_fail(ATTN_ERROR_SHAPE, "desc.%s: is %lld, want at least %lld", name, (long long)size,
-                         (long long)least);
-    if ((uint64_t)size > PTRDIFF_MAX)
-        return attn_fail(ATTN_ERROR_OVERFLOW, "desc.%s: is %lld, want at most %lld", name, (long long)size,
-                         (long long)PTRDIFF_MAX);
-    return ATTN_OK;
-}
 
 static attn_status check_values(const attn_layer_desc *desc) {
     const uint64_t unknown = desc->flags & ~(ATTN_LAYER_TRAINING | ATTN_LAYER_RECOMPUTE);
@@ -29,23 +19,14 @@ static attn_status check_values(const attn_layer_desc *desc) {
 }
 
 static attn_status check_sizes(const attn_layer_desc *desc) {
-    const struct {
-        const char *name;
-        int64_t size, least;
-    } sizes[] = {{"batch", desc->batch, 0},
-                 {"timesteps", desc->timesteps, 0},
-                 {"features", desc->features, 1},
-                 {"queries", desc->queries, ATTN_LAST_STEP},
-                 {"query_features", desc->query_features, 0},
-                 {"score_width", desc->score_width, 0},
-                 {"units", desc->units, 0}};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        const int64_t size = sizes[i].size;
-        if (size == ATTN_LAST_STEP && sizes[i].least == ATTN_LAST_STEP) continue;
-        const attn_status status = check_size(sizes[i].name, size, sizes[i].least);
-        if (status) return status;
-    }
-    return ATTN_OK;
+    const attn_size_rule sizes[] = {{"batch", desc->batch, 0},
+                                    {"timesteps", desc->timesteps, 0},
+                                    {"features", desc->features, 1},
+                                    {"queries", desc->queries, ATTN_LAST_STEP},
+                                    {"query_features", desc->query_features, 0},
+                                    {"score_width", desc->score_width, 0},
+                                    {"units", desc->units, 0}};
+    return attn_check_sizes(sizes, sizeof sizes / sizeof *sizes);
 }
 
 /* What depends on more than one field. */
@@ -61,20 +42,10 @@ static attn_status check_relations(const attn_layer_desc *desc) {
     return ATTN_OK;
 }
 
-/* Whether size times all the factors fits; a factor of 0 counts as 1, so that no order of multiplication overflows either. */
-static bool product_fits(size_t size, const size_t factors[4]) {
-    for (int i = 0; i < 4; i++)
-        if (factors[i] > 1 && __builtin_mul_overflow(size, factors[i], &size)) return false;
-    return size <= (size_t)ATTN_LARGEST_EXTENT;
-}
-
 static attn_status check_products(const attn_layer_problem *p) {
     const size_t b = p->batch, t = p->timesteps, d = p->features, tq = p->queries, dq = p->query_features,
                  a = p->score_width, u = p->units;
-    const struct {
-        const char *what;
-        size_t factors[4];
-    } products[] = {
+    const attn_product_rule products[] = {
         {"batch * timesteps * features", {b, t, d, 1}},
         {"batch * queries * query_features", {b, tq, dq, 1}},
         {"batch * queries * score_width", {b, tq, a, 1}},
@@ -86,11 +57,7 @@ static attn_status check_products(const attn_layer_problem *p) {
         /* No tensor is that large; counts of the terms of a whole call are, and they bound the rest. */
         {"batch * queries * timesteps * (features + score_width)", {b, tq, t, d + a}},
     };
-    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
-        if (!product_fits(attn_dtype_size(p->dtype), products[i].factors))
-            return attn_fail(ATTN_ERROR_OVERFLOW, "desc: %s elements of %zu bytes do not fit (at most %lld bytes)",
-                             products[i].what, attn_dtype_size(p->dtype), (long long)ATTN_LARGEST_EXTENT);
-    return ATTN_OK;
+    return attn_check_products(p->dtype, products, sizeof products / sizeof *products);
 }
 
 attn_status attn_layer_resolve_problem(const attn_layer_desc *given, attn_operation operation,

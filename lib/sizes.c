@@ -32,7 +32,8 @@ static bool product_fits(size_t size, const size_t factors[4]) {
 attn_status attn_check_products(attn_dtype dtype, const attn_product_rule *rules, size_t count) {
     for (size_t i = 0; i < count; i++)
         if (!product_fits(attn_dtype_size(dtype), rules[i].factors))
-            return attn_fail(ATTN_ERROR_OVERFLOW, "desc: %s is too large for the address space", rules[i].what);
+            return attn_fail(ATTN_ERROR_OVERFLOW, "desc: %s elements of %zu bytes do not fit (at most %lld bytes)",
+                             rules[i].what, attn_dtype_size(dtype), (long long)ATTN_LARGEST_EXTENT);
     return ATTN_OK;
 }
 

@@ -55,9 +55,8 @@ static attn_status resolve(attn_tensor *tensor, const void *pointer, size_t elem
     return ATTN_OK;
 }
 
-const attn_tensor *attn_tensors_add(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
-                                    size_t element, const attn_tensor_shape *shape) {
-    if (tensors->status || is_empty(shape)) return NULL;
+attn_tensor *attn_tensors_next(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer) {
+    if (tensors->status) return NULL;
     if (!pointer) {
         if (kind->required)
             tensors->status = attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL, want a pointer", kind->name);
@@ -65,6 +64,14 @@ const attn_tensor *attn_tensors_add(attn_tensors *tensors, const attn_tensor_kin
     }
     attn_tensor *tensor = &tensors->list[tensors->count];
     tensor->kind = kind;
+    return tensor;
+}
+
+const attn_tensor *attn_tensors_add(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
+                                    size_t element, const attn_tensor_shape *shape) {
+    if (is_empty(shape)) return NULL;
+    attn_tensor *tensor = attn_tensors_next(tensors, kind, pointer);
+    if (!tensor) return NULL;
     tensors->status = resolve(tensor, pointer, element, shape);
     if (tensors->status) return NULL;
     tensors->count++;

@@ -44,6 +44,9 @@ typedef struct attn_tensors {
     attn_status status; /* the first fault; from then on nothing is added */
 } attn_tensors;
 
+/* The place of the next tensor; NULL where no pointer was given, which is a fault of a required one, and after a fault. */
+attn_tensor *attn_tensors_next(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer);
+
 /* Checks a tensor by itself and adds it. NULL when it has no elements, was not given, or is at fault. */
 const attn_tensor *attn_tensors_add(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
                                     size_t element, const attn_tensor_shape *shape);

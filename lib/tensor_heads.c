@@ -76,14 +76,9 @@ static attn_status resolve(attn_tensor *tensor, const void *pointer, size_t elem
 const attn_tensor *attn_tensors_add_heads(attn_tensors *tensors, const attn_tensor_kind *kind, const void *pointer,
                                           size_t element, const attn_heads_shape *shape) {
     const size_t *count = shape->count;
-    if (tensors->status || !count[BATCH] || !count[HEAD] || !count[ROW] || !count[ELEMENT]) return NULL;
-    if (!pointer) {
-        if (kind->required)
-            tensors->status = attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL, want a pointer", kind->name);
-        return NULL;
-    }
-    attn_tensor *tensor = &tensors->list[tensors->count];
-    tensor->kind = kind;
+    if (!count[BATCH] || !count[HEAD] || !count[ROW] || !count[ELEMENT]) return NULL;
+    attn_tensor *tensor = attn_tensors_next(tensors, kind, pointer);
+    if (!tensor) return NULL;
     tensors->status = resolve(tensor, pointer, element, shape);
     if (tensors->status) return NULL;
     tensors->count++;

@@ -37,7 +37,7 @@ defects=(
     'cpu/sdpa.c|clip(row->position + 1, u->length)|clip(row->position, u->length)|sdpa'
     'lib/tensor_heads.c|if ((size_t)stride[least] < reach) return false;|(void)reach;|sdpa'
     'cpu/softmax.c|-mean, to)|mean, to)|blocks'
-    'lib/layer_problem.c|if (factors[i] > 1 && |if (factors[i] == 1 && |faults'
+    'lib/sizes.c|if (factors[i] > 1 && |if (factors[i] == 1 && |faults'
     # backward: what surrounds the kernels
     'cpu/fused_backward_block.c|range.start + range.length - 1)|range.start)|case/bahdanau_range_f32'
     'cpu/fused_backward_block.c|clear_rows(operands, item, range.start + range.length, call->sizes.timesteps);||case/luong_lengths_f32'
