@@ -21,7 +21,11 @@ struct attn_additive_scores {
     float *scores; /* (queries of all items, timesteps); only steps in range are written */
 };
 
-std::size_t attn_additive_blocks(std::size_t batch, std::size_t timesteps);
-cudaError_t attn_additive_launch(const attn_additive_scores &scores, cudaStream_t stream);
+/* How products with W2 are made. Tensor cores need an architecture of ATTN_MMA_ARCHITECTURE or later. */
+enum class attn_multiplied { by_plain_code, by_tensor_cores };
+
+/* The most blocks that the scores need, by either. */
+std::size_t attn_additive_most_blocks(std::size_t batch, std::size_t timesteps);
+cudaError_t attn_additive_launch(attn_multiplied by, const attn_additive_scores &scores, cudaStream_t stream);
 
 #endif

@@ -7,18 +7,7 @@
 
 namespace {
 
-enum : unsigned {
-    ROWS = ATTN_TILE_ROWS,
-    COLUMNS = ATTN_TILE_COLUMNS, /* of W2, and of H where dz is multiplied */
-    LANES = ATTN_TILE_LANES,
-    SIDE = ATTN_TILE_SIDE,
-    THREADS = ATTN_TILE_THREADS,
-    WARPS = THREADS / ATTN_WARP,
-    TERMS = 32,                   /* that a sum takes before it is added to the whole */
-    DEEP = COLUMNS * SIDE / ROWS, /* rows of a tile of W2's gradient that a thread has */
-    PITCH = COLUMNS + 1,
-    FLOATS = ROWS + (ROWS + COLUMNS + ROWS) * PITCH /* shared: seen, H, W2, dz */
-};
+enum : unsigned { COLUMNS = ATTN_TILE_COLUMNS, TERMS = ATTN_TILE_TERMS, MOST_ROWS = 64 /* of a tile */ };
 
 /* Of an item's chunks, of groups, and of bytes for the sums of W2's gradient. Tests have lower limits, so that small cases meet them. */
 #ifdef ATTN_LOW_LIMITS
@@ -34,16 +23,27 @@ struct back_launch {
 };
 
 /* What a block works on, and where in shared memory. */
-struct back_tile {
+template <class Tile> struct back_tile {
+    /* COLUMNS columns of H; as many rows of W2 and TERMS of its columns, where the memory of the product with W2 was; dz. */
+    enum : unsigned {
+        H_PITCH = COLUMNS + Tile::ACROSS,
+        W2_PITCH = TERMS + Tile::ALONG,
+        DZ_PITCH = COLUMNS + Tile::ALONG,
+        FLOATS = Tile::ROWS + Tile::ROWS * H_PITCH + COLUMNS * W2_PITCH + Tile::ROWS * DZ_PITCH
+    };
+    static_assert(FLOATS - Tile::ROWS * DZ_PITCH >= attn_tile_memory<Tile>::FLOATS,
+                  "dz stands behind the product's memory");
+
     const attn_additive_back &p;
-    const attn_tile_memory memory; /* its floats are those of h and w2 */
+    const attn_tile_memory<Tile> memory;
     float *const h, *const w2, *const dz;
     attn_tile_rows rows;
     std::size_t group, chunk, column0;
     bool first_of_group, first_of_chunk;
 
-    __device__ back_tile(const attn_additive_back &back, float *floats)
-        : p(back), memory(floats), h(floats + ROWS), w2(h + ROWS * PITCH), dz(w2 + COLUMNS * PITCH) {}
+    __device__ back_tile(const attn_additive_back &back, float *shared)
+        : p(back), memory(back.in, shared), h(memory.floats), w2(h + Tile::ROWS * H_PITCH),
+          dz(w2 + COLUMNS * W2_PITCH) {}
 
     __device__ std::size_t queries() const { return p.in.items.queries; }
 
@@ -57,42 +57,39 @@ struct back_tile {
     }
 
     __device__ float score_gradient(std::size_t query, std::size_t row) const {
-        const float p_of = weight(query, row);
-        return p_of == 0.0f ? 0.0f : p_of * (p.gradients[step_of(query, row)] + p.shift[rows.item * queries() + query]);
+        const float share = weight(query, row);
+        if (share == 0.0f) return 0.0f;
+        return share * (p.gradients[step_of(query, row)] + p.shift[rows.item * queries() + query]);
     }
 
-    /* Of the columns, over the block's rows, first to last: thread i has that of column i, if there are so many. */
-    __device__ float sum_rows(const float *of_thread) const {
+    /* A thread's parts of columns, summed over the block's rows, first to last, into a row of sums. */
+    __device__ void put(float *to, const float (&part)[Tile::WIDTH], bool first) const {
         float *const sums = h;
-        for (unsigned j = 0; j < SIDE; j++) {
-            const float pair = of_thread[j] + __shfl_xor_sync(ATTN_ALL_LANES, of_thread[j], static_cast<int>(LANES));
-            if (threadIdx.x % ATTN_WARP < LANES)
-                sums[threadIdx.x / ATTN_WARP * COLUMNS + attn_tile_lane() + j * LANES] = pair;
+        ATTN_UNROLL for (unsigned j = 0; j < Tile::WIDTH; j++) {
+            const float of_warp = Tile::sum_rows(part[j]);
+            if (Tile::first_of_column()) sums[threadIdx.x / ATTN_WARP * COLUMNS + Tile::column(j)] = of_warp;
         }
         __syncthreads();
-        float sum = 0.0f;
-        for (unsigned w = 0; w < WARPS && threadIdx.x < COLUMNS; w++) sum += sums[w * COLUMNS + threadIdx.x];
-        __syncthreads();
-        return sum;
-    }
-
-    __device__ void put(float *to, const float *of_thread, bool first) const {
-        const float sum = sum_rows(of_thread);
         const std::size_t column = column0 + threadIdx.x;
-        if (threadIdx.x < COLUMNS && column < p.in.width) to[column] = first ? sum : to[column] + sum;
+        if (threadIdx.x < COLUMNS && column < p.in.width) {
+            float sum = 0.0f;
+            for (unsigned w = 0; w < ATTN_TILE_WARPS; w++) sum += sums[w * COLUMNS + threadIdx.x];
+            to[column] = first ? sum : to[column] + sum;
+        }
+        __syncthreads();
     }
 
     /* One query's part in dz and gv, and its gu. */
-    __device__ void take_query(std::size_t query, const attn_product_tile &tile, float of_dz[SIDE][SIDE],
-                               float *of_v) const {
+    __device__ void take_query(std::size_t query, const Tile &tile, float (&of_dz)[Tile::HEIGHT][Tile::WIDTH],
+                               float (&of_v)[Tile::WIDTH]) const {
         const std::size_t at = rows.item * queries() + query;
-        float of_query[SIDE] = {}, gradients[SIDE];
-        for (unsigned i = 0; i < SIDE; i++) gradients[i] = score_gradient(query, attn_tile_first_row() + i);
-        for (unsigned j = 0; j < SIDE; j++) {
-            const std::size_t column = column0 + attn_tile_lane() + j * LANES;
+        float of_query[Tile::WIDTH] = {}, gradients[Tile::HEIGHT];
+        ATTN_UNROLL for (unsigned i = 0; i < Tile::HEIGHT; i++) gradients[i] = score_gradient(query, Tile::row(i));
+        ATTN_UNROLL for (unsigned j = 0; j < Tile::WIDTH; j++) {
+            const std::size_t column = column0 + Tile::column(j);
             if (column >= p.in.width) continue;
             const float projected = p.in.projected[at * p.in.width + column], v = p.in.v[column];
-            for (unsigned i = 0; i < SIDE; i++) {
+            ATTN_UNROLL for (unsigned i = 0; i < Tile::HEIGHT; i++) {
                 if (gradients[i] == 0.0f) continue;
                 const float t = tanhf(projected + tile.sum[i][j]);
                 const float gradient = gradients[i] * v * ((1.0f - t) * (1.0f + t));
@@ -105,118 +102,95 @@ struct back_tile {
     }
 
     /* dz, into shared memory. */
-    __device__ void make_dz(const attn_product_tile &tile) const {
-        float sum[SIDE][SIDE] = {}, sum_v[SIDE] = {};
+    __device__ void make_dz(const Tile &tile) const {
         for (std::size_t from = 0; from < queries(); from += TERMS) {
-            float part[SIDE][SIDE] = {}, part_v[SIDE] = {};
-            for (std::size_t q = from; q < queries() && q < from + TERMS; q++) take_query(q, tile, part, part_v);
-            for (unsigned j = 0; j < SIDE; j++) {
-                sum_v[j] += part_v[j];
-                for (unsigned i = 0; i < SIDE; i++) sum[i][j] += part[i][j];
+            float of_dz[Tile::HEIGHT][Tile::WIDTH] = {}, of_v[Tile::WIDTH] = {};
+            for (std::size_t q = from; q < queries() && q < from + TERMS; q++) take_query(q, tile, of_dz, of_v);
+            if (p.part_v) put(p.part_v + group * p.in.width, of_v, first_of_group && from == 0);
+            ATTN_UNROLL for (unsigned i = 0; i < Tile::HEIGHT; i++)
+                ATTN_UNROLL for (unsigned j = 0; j < Tile::WIDTH; j++) {
+                float *const to = dz + Tile::row(i) * DZ_PITCH + Tile::column(j);
+                *to = from == 0 ? of_dz[i][j] : *to + of_dz[i][j];
             }
-        }
-        if (p.part_v) put(p.part_v + group * p.in.width, sum_v, first_of_group);
-        for (unsigned i = 0; i < SIDE; i++)
-            for (unsigned j = 0; j < SIDE; j++)
-                dz[(attn_tile_first_row() + i) * PITCH + attn_tile_lane() + j * LANES] = sum[i][j];
-    }
-
-    /* Columns [d0, d0 + COLUMNS) of H; those rows of W2, down the columns. */
-    __device__ void load(std::size_t d0) const {
-        for (unsigned i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
-            const unsigned row = i / COLUMNS, inner = i % COLUMNS;
-            float value = 0.0f;
-            if (memory.seen[row] != 0.0f && d0 + inner < p.in.features)
-                value = p.in.h[rows.place(p.in.h_batch, p.in.h_time, row) + static_cast<std::ptrdiff_t>(d0 + inner)];
-            h[row * PITCH + inner] = value;
-        }
-        for (unsigned i = threadIdx.x; i < COLUMNS * COLUMNS; i += THREADS) {
-            const std::size_t d = d0 + i / COLUMNS, column = column0 + i % COLUMNS;
-            w2[i % COLUMNS * PITCH + i / COLUMNS] =
-                d < p.in.features && column < p.in.width ? p.in.w2[d * p.in.width + column] : 0.0f;
         }
     }
 
     /* What the queries give the rows as values. */
-    __device__ void add_values(std::size_t d0, float sum[SIDE][SIDE]) const {
+    __device__ void add_values(std::size_t d0, Tile &tile) const {
         for (std::size_t from = 0; from < queries(); from += TERMS) {
-            float part[SIDE][SIDE] = {};
+            Tile part = {};
             for (std::size_t q = from; q < queries() && q < from + TERMS; q++) {
                 const float *const gradient = p.grad_context + (rows.item * queries() + q) * p.in.features;
-                for (unsigned i = 0; i < SIDE; i++) {
-                    const float by = weight(q, attn_tile_first_row() + i);
-                    for (unsigned j = 0; j < SIDE && by != 0.0f; j++) {
-                        const std::size_t d = d0 + attn_tile_lane() + j * LANES;
-                        if (d < p.in.features) part[i][j] += by * gradient[d];
+                ATTN_UNROLL for (unsigned i = 0; i < Tile::HEIGHT; i++) {
+                    const float by = weight(q, Tile::row(i));
+                    ATTN_UNROLL for (unsigned j = 0; j < Tile::WIDTH; j++) {
+                        const std::size_t d = d0 + Tile::column(j);
+                        if (by != 0.0f && d < p.in.features) part.sum[i][j] += by * gradient[d];
                     }
                 }
             }
-            for (unsigned i = 0; i < SIDE; i++)
-                for (unsigned j = 0; j < SIDE; j++) sum[i][j] += part[i][j];
+            ATTN_UNROLL for (unsigned i = 0; i < Tile::HEIGHT; i++)
+                ATTN_UNROLL for (unsigned j = 0; j < Tile::WIDTH; j++) tile.sum[i][j] += part.sum[i][j];
         }
     }
 
-    /* grad_h += dz W2^T, and with the first columns of W2 what the rows have as values. */
-    __device__ void add_rows(std::size_t d0) const {
-        float sum[SIDE][SIDE] = {};
-        for (unsigned from = 0; from < COLUMNS; from += TERMS) {
-            float part[SIDE][SIDE] = {};
-            for (unsigned c = from; c < from + TERMS; c++)
-                for (unsigned i = 0; i < SIDE; i++)
-                    for (unsigned j = 0; j < SIDE; j++)
-                        part[i][j] +=
-                            dz[(attn_tile_first_row() + i) * PITCH + c] * w2[c * PITCH + attn_tile_lane() + j * LANES];
-            for (unsigned i = 0; i < SIDE; i++)
-                for (unsigned j = 0; j < SIDE; j++) sum[i][j] += part[i][j];
-        }
-        if (column0 == 0) add_values(d0, sum);
+    /* Into grad_h, with the first columns of W2 together with what the rows have as values. */
+    __device__ void add_rows(std::size_t d0, Tile &tile) const {
+        if (column0 == 0) add_values(d0, tile);
         const bool add = p.add_h || column0 > 0;
-        for (unsigned i = 0; i < SIDE; i++) {
-            const unsigned row = attn_tile_first_row() + i;
+        ATTN_UNROLL for (unsigned i = 0; i < Tile::HEIGHT; i++) {
+            const unsigned row = Tile::row(i);
             if (row >= rows.count || (add && memory.seen[row] == 0.0f)) continue;
             float *const to = p.grad_h + rows.place(p.grad_h_batch, p.grad_h_time, row);
-            for (unsigned j = 0; j < SIDE; j++) {
-                const std::size_t d = d0 + attn_tile_lane() + j * LANES;
-                if (d < p.in.features) to[d] = add ? to[d] + sum[i][j] : sum[i][j];
+            ATTN_UNROLL for (unsigned j = 0; j < Tile::WIDTH; j++) {
+                const std::size_t d = d0 + Tile::column(j);
+                if (d < p.in.features) to[d] = add ? to[d] + tile.sum[i][j] : tile.sum[i][j];
             }
         }
     }
 
-    /* gw2 += h^T dz */
+    /* gw2 += h^T dz, for the rows of it that belong to the columns of H. */
     __device__ void add_w2(std::size_t d0) const {
-        const unsigned first = threadIdx.x / LANES * DEEP;
-        float sum[DEEP][SIDE] = {};
-        for (unsigned row = 0; row < ROWS; row++)
-            for (unsigned i = 0; i < DEEP; i++)
-                for (unsigned j = 0; j < SIDE; j++)
-                    sum[i][j] += h[row * PITCH + first + i] * dz[row * PITCH + attn_tile_lane() + j * LANES];
-        for (unsigned i = 0; i < DEEP && d0 + first + i < p.in.features; i++)
-            for (unsigned j = 0; j < SIDE; j++) {
-                const std::size_t column = column0 + attn_tile_lane() + j * LANES;
-                if (column >= p.in.width) continue;
-                float *const to = p.part_w2 + (group * p.in.features + d0 + first + i) * p.in.width + column;
-                *to = first_of_group ? sum[i][j] : *to + sum[i][j];
+        for (unsigned first = 0; first < COLUMNS; first += Tile::ROWS) {
+            Tile tile = {};
+            for (unsigned row = 0; row < Tile::ROWS; row += TERMS)
+                tile.add(h + row * H_PITCH + first, 1, H_PITCH, dz + row * DZ_PITCH, DZ_PITCH, 1);
+            ATTN_UNROLL for (unsigned i = 0; i < Tile::HEIGHT; i++) {
+                const std::size_t d = d0 + first + Tile::row(i);
+                if (d >= p.in.features) continue;
+                ATTN_UNROLL for (unsigned j = 0; j < Tile::WIDTH; j++) {
+                    const std::size_t column = column0 + Tile::column(j);
+                    if (column >= p.in.width) continue;
+                    float *const to = p.part_w2 + (group * p.in.features + d) * p.in.width + column;
+                    *to = first_of_group ? tile.sum[i][j] : *to + tile.sum[i][j];
+                }
             }
+        }
     }
 
     /* The block's rows and these columns of W2. */
     __device__ void take() const {
-        attn_product_tile tile = {};
-        tile.make(p.in, rows, memory, column0);
+        Tile tile = {};
+        memory.multiply(p.in, rows, column0, tile);
         make_dz(tile);
         for (std::size_t d0 = 0; d0 < p.in.features && (p.grad_h || p.part_w2); d0 += COLUMNS) {
-            load(d0);
-            __syncthreads();
-            if (p.grad_h) add_rows(d0);
-            if (p.part_w2) add_w2(d0);
-            __syncthreads();
+            Tile of_h = {};
+            memory.template load_h<COLUMNS>(p.in, rows, d0, h, H_PITCH);
+            for (unsigned from = 0; from < COLUMNS; from += TERMS) {
+                memory.template load_w2<COLUMNS, TERMS>(p.in, d0, column0 + from, w2, W2_PITCH);
+                __syncthreads();
+                if (p.grad_h) of_h.add(dz + from, DZ_PITCH, 1, w2, 1, W2_PITCH);
+                if (p.part_w2 && from == 0) add_w2(d0);
+                __syncthreads();
+            }
+            if (p.grad_h) add_rows(d0, of_h);
         }
     }
 };
 
 __device__ void clear(float *to, std::size_t rows, std::size_t pitch, std::size_t first, std::size_t last) {
     for (std::size_t row = 0; row < rows && to; row++)
-        for (std::size_t column = first + threadIdx.x; column < last; column += THREADS)
+        for (std::size_t column = first + threadIdx.x; column < last; column += ATTN_TILE_THREADS)
             to[row * pitch + column] = 0.0f;
 }
 
@@ -226,9 +200,9 @@ __device__ void clear_chunk(const attn_additive_back &p, std::size_t item, std::
               p.in.width);
 }
 
-__global__ void back_kernel(const __grid_constant__ back_launch launch) {
+template <class Tile> __global__ void back_kernel(const __grid_constant__ back_launch launch) {
     const attn_additive_back &p = launch.p;
-    back_tile tile(p, reinterpret_cast<float *>(attn_shared));
+    back_tile<Tile> tile(p, reinterpret_cast<float *>(attn_shared));
     const std::size_t total = p.in.batch * p.chunks, each = (total + launch.groups - 1) / launch.groups;
     const std::size_t tiles = (p.in.width + COLUMNS - 1) / COLUMNS, wide = (tiles + launch.slices - 1) / launch.slices;
     const std::size_t first_column = blockIdx.x % launch.slices * wide * COLUMNS, end = first_column + wide * COLUMNS;
@@ -237,11 +211,12 @@ __global__ void back_kernel(const __grid_constant__ back_launch launch) {
     const std::size_t last = (tile.group + 1) * each < total ? (tile.group + 1) * each : total;
     for (std::size_t i = tile.group * each; i < last; i++) {
         tile.chunk = i % p.chunks, tile.first_of_chunk = true;
-        for (std::size_t step = tile.chunk * p.steps; step < (tile.chunk + 1) * p.steps; step += ROWS) {
-            tile.rows = attn_find_tile_rows(p.in, i / p.chunks, step);
+        for (std::size_t step = tile.chunk * p.steps; step < (tile.chunk + 1) * p.steps; step += Tile::ROWS) {
+            tile.rows = attn_find_tile_rows(p.in, i / p.chunks, step, Tile::ROWS);
             if (tile.rows.count == 0) break;
             tile.memory.mark_seen(p.in, tile.rows);
             for (tile.column0 = first_column; tile.column0 < last_column; tile.column0 += COLUMNS) tile.take();
+            __syncthreads(); /* until here it is read which rows are seen */
             tile.first_of_group = tile.first_of_chunk = false;
         }
         if (tile.first_of_chunk) clear_chunk(p, i / p.chunks, tile.chunk);
@@ -252,15 +227,16 @@ __global__ void back_kernel(const __grid_constant__ back_launch launch) {
           first_column, last_column);
 }
 
-cudaError_t launch_one(const back_launch &launch, cudaStream_t stream) {
-    return attn_launch(back_kernel, launch.groups * launch.slices, THREADS, FLOATS * sizeof(float), stream, launch);
+template <class Tile> cudaError_t launch_one(const back_launch &launch, cudaStream_t stream) {
+    return attn_launch(back_kernel<Tile>, launch.groups * launch.slices, ATTN_TILE_THREADS,
+                       back_tile<Tile>::FLOATS * sizeof(float), stream, launch);
 }
 
 } // namespace
 
 std::size_t attn_additive_steps(std::size_t timesteps) {
     const std::size_t least = (timesteps + MOST_CHUNKS - 1) / MOST_CHUNKS;
-    return least > ROWS ? (least + ROWS - 1) / ROWS * ROWS : static_cast<std::size_t>(ROWS);
+    return least > MOST_ROWS ? (least + MOST_ROWS - 1) / MOST_ROWS * MOST_ROWS : static_cast<std::size_t>(MOST_ROWS);
 }
 
 std::size_t attn_additive_groups(std::size_t chunks) {
@@ -275,15 +251,21 @@ std::size_t attn_additive_w2_groups(std::size_t chunks, std::size_t features, st
 
 /* The sums of W2's gradient decide how many groups there can be. Where these would be too few to keep a GPU busy, W2's gradient has a launch of its own, of
  * blocks that split its columns. */
-cudaError_t attn_additive_back_launch(const attn_additive_back &back, cudaStream_t stream) {
+template <class Tile> static cudaError_t launch(const attn_additive_back &back, cudaStream_t stream) {
+    static_assert(MOST_ROWS % Tile::ROWS == 0, "a chunk is whole tiles");
     const std::size_t chunks = back.in.batch * back.chunks;
     if (chunks == 0) return cudaSuccess;
     const std::size_t groups = attn_additive_groups(chunks),
                       w2_groups = attn_additive_w2_groups(chunks, back.in.features, back.in.width);
     const bool together = !back.part_w2 || groups == w2_groups;
     back_launch rows = {back, groups, 1}, w2 = {back, w2_groups, (back.in.width + COLUMNS - 1) / COLUMNS};
-    if (together) return launch_one(rows, stream);
+    if (together) return launch_one<Tile>(rows, stream);
     rows.p.part_w2 = w2.p.part_query = w2.p.part_v = w2.p.grad_h = nullptr;
-    const cudaError_t error = launch_one(rows, stream);
-    return error ? error : launch_one(w2, stream);
+    const cudaError_t error = launch_one<Tile>(rows, stream);
+    return error ? error : launch_one<Tile>(w2, stream);
+}
+
+cudaError_t attn_additive_back_launch(attn_multiplied by, const attn_additive_back &back, cudaStream_t stream) {
+    return by == attn_multiplied::by_tensor_cores ? launch<attn_mma_tile>(back, stream)
+                                                  : launch<attn_ffma_tile>(back, stream);
 }

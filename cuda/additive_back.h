@@ -34,6 +34,6 @@ std::size_t attn_additive_groups(std::size_t chunks);
 std::size_t attn_additive_w2_groups(std::size_t chunks, std::size_t features, std::size_t width);
 
 /* Rows of grad_h outside the items' ranges are left alone. */
-cudaError_t attn_additive_back_launch(const attn_additive_back &back, cudaStream_t stream);
+cudaError_t attn_additive_back_launch(attn_multiplied by, const attn_additive_back &back, cudaStream_t stream);
 
 #endif

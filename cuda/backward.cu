@@ -60,14 +60,17 @@ size_t workspace_size(const attn_implementation *, const attn_device *, const at
     return carve(planned, planned, nullptr, &unused);
 }
 
-const char *refuse(const attn_implementation *, const attn_device *, const attn_layer_problem *p, bool *hard) {
+const char *refuse(const attn_implementation *implementation, const attn_device *device, const attn_layer_problem *p,
+                   bool *hard) {
     *hard = true;
     if (p->features > ATTN_ATTEND_WIDEST) return "needs features of at most 1024";
-    return attn_call_too_large(p) ? "needs more blocks than a grid has" : nullptr;
+    if (attn_call_too_large(p)) return "needs more blocks than a grid has";
+    return attn_call_refuse_multiplied(implementation, device);
 }
 
 /* One backward run: what its steps share. */
 struct backward {
+    const attn_implementation *implementation;
     const attn_layer_problem *planned;
     const attn_layer_call *call;
     cudaStream_t stream;
@@ -140,7 +143,9 @@ struct backward {
 
     cudaError_t pass_over_h() const {
         if (!is_additive(&sizes())) return attn_attend_back_launch(over_h(), stream);
-        return attn_backward_additive_run({planned, call, &p.additive, &kept, p.context, p.shift, p.part_fold}, stream);
+        return attn_backward_additive_run(
+            {attn_call_multiplied(implementation), planned, call, &p.additive, &kept, p.context, p.shift, p.part_fold},
+            stream);
     }
 
     cudaError_t clear_outside() const {
@@ -210,12 +215,12 @@ struct backward {
     }
 };
 
-attn_status run(const attn_implementation *, attn_device *device, const attn_layer_problem *planned,
+attn_status run(const attn_implementation *implementation, attn_device *device, const attn_layer_problem *planned,
                 const attn_layer_call *call) {
     const attn_status refused = attn_cuda_ready(device);
     if (refused) return refused;
     backward b = {};
-    b.planned = planned, b.call = call, b.stream = device->stream();
+    b.implementation = implementation, b.planned = planned, b.call = call, b.stream = device->stream();
     b.items = attn_call_items(call), b.count = call->sizes.batch * call->sizes.queries;
     carve(planned, &call->sizes, call->workspace, &b.p);
     attn_cuda_kept_carve(&call->sizes, call->kept, &b.kept);
@@ -240,10 +245,10 @@ cudaError_t clear_rows_of_h(const attn_layer_call *call, cudaStream_t stream) {
     return call->grad.h && !call->grad.add_h ? attn_clear_launch(clear, stream) : cudaSuccess;
 }
 
-constexpr attn_implementation implementation(const char *name, attn_score score) {
+constexpr attn_implementation implementation(const char *name, attn_score score, const attn_multiplied *by) {
     attn_implementation made = {};
     made.name = name, made.operation = ATTN_OPERATION_LAYER_BACKWARD;
-    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = true;
+    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = true, made.data = by;
     made.refuse = refuse, made.workspace_size = workspace_size, made.run = run;
     return made;
 }
@@ -272,9 +277,10 @@ attn_status attn_cuda_clear_gradients(attn_device *device, const attn_layer_call
 }
 
 const attn_implementation attn_cuda_backward_implementations[] = {
-    implementation("cuda:simt:luong:backward:f32", ATTN_SCORE_LUONG),
-    implementation("cuda:simt:dot:backward:f32", ATTN_SCORE_DOT),
-    implementation("cuda:simt:bahdanau:backward:f32", ATTN_SCORE_BAHDANAU),
+    implementation("cuda:simt:luong:backward:f32", ATTN_SCORE_LUONG, nullptr),
+    implementation("cuda:simt:dot:backward:f32", ATTN_SCORE_DOT, nullptr),
+    implementation("cuda:mma:bahdanau:backward:f32", ATTN_SCORE_BAHDANAU, &attn_by_tensor_cores),
+    implementation("cuda:simt:bahdanau:backward:f32", ATTN_SCORE_BAHDANAU, &attn_by_plain_code),
 };
 const size_t attn_cuda_backward_implementations_count =
     sizeof attn_cuda_backward_implementations / sizeof *attn_cuda_backward_implementations;

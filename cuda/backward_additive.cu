@@ -82,9 +82,9 @@ cudaError_t attn_backward_additive_run(const attn_backward_additive &run, cudaSt
     const std::size_t A = sizes.score_width, chunks = chunks_of_items(run.planned, &sizes);
     const attn_additive_back back = back_of(run);
     cudaError_t error = attn_project_queries(run.call, run.pieces->projected, stream);
-    if (!error && run.pieces->scores) error = attn_additive_launch({back.in, run.pieces->scores}, stream);
+    if (!error && run.pieces->scores) error = attn_additive_launch(run.by, {back.in, run.pieces->scores}, stream);
     if (!error) error = attn_moments_launch(moments_of(run), stream);
-    if (!error) error = attn_additive_back_launch(back, stream);
+    if (!error) error = attn_additive_back_launch(run.by, back, stream);
     if (!error)
         error = merge(run, run.pieces->part_v, attn_additive_groups(chunks), A, run.call->grad.bahdanau_v, stream);
     return error ? error

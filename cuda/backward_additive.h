@@ -22,6 +22,7 @@ void attn_additive_carve(const attn_layer_problem *planned, const attn_layer_pro
 std::size_t attn_additive_chunks(const attn_layer_problem *planned, std::size_t timesteps);
 
 struct attn_backward_additive {
+    attn_multiplied by;
     const attn_layer_problem *planned;
     const attn_layer_call *call;
     const attn_additive_pieces *pieces;

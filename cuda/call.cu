@@ -3,8 +3,23 @@
 
 #include "cuda/additive.h"
 #include "cuda/attend.h"
+#include "cuda/device.h"
 #include "cuda/launch.h"
+#include "cuda/mma.h"
 #include "cuda/product.h"
+
+const attn_multiplied attn_by_plain_code = attn_multiplied::by_plain_code,
+                      attn_by_tensor_cores = attn_multiplied::by_tensor_cores;
+
+attn_multiplied attn_call_multiplied(const attn_implementation *implementation) {
+    return *static_cast<const attn_multiplied *>(implementation->data);
+}
+
+const char *attn_call_refuse_multiplied(const attn_implementation *implementation, const attn_device *device) {
+    return implementation->data == &attn_by_tensor_cores && device->capability < ATTN_MMA_ARCHITECTURE
+               ? "needs tensor cores for 32-bit numbers (architecture 80 or later)"
+               : nullptr;
+}
 
 attn_items attn_call_items(const attn_layer_call *call) {
     attn_items items;
@@ -54,7 +69,7 @@ bool attn_call_too_large(const attn_layer_problem *p) {
            attn_product_blocks(count, columns) > attn_largest_grid ||
            attn_product_blocks(count, p->query_features) > attn_largest_grid ||
            attn_product_blocks(count, p->score_width) > attn_largest_grid ||
-           attn_additive_blocks(p->batch, p->timesteps) > attn_largest_grid;
+           attn_additive_most_blocks(p->batch, p->timesteps) > attn_largest_grid;
 }
 
 /* A weight matrix times each query, into dense rows. */

@@ -32,4 +32,11 @@ cudaError_t attn_fold_queries(const attn_layer_call *call, float *folded, cudaSt
 cudaError_t attn_project_queries(const attn_layer_call *call, float *projected, cudaStream_t stream);
 attn_additive attn_call_additive(const attn_layer_call *call, const float *projected);
 
+/* How an implementation multiplies: what its data points to, of the additive score alone. */
+extern const attn_multiplied attn_by_plain_code, attn_by_tensor_cores;
+attn_multiplied attn_call_multiplied(const attn_implementation *implementation);
+
+/* NULL, or why the device can't. */
+const char *attn_call_refuse_multiplied(const attn_implementation *implementation, const attn_device *device);
+
 #endif

@@ -118,6 +118,7 @@ attn_status describe(attn_device *device) {
     if (!error) error = cudaGetDeviceProperties(&properties, ordinal);
     if (!error) error = attn_attend_probe();
     if (error) return attn_cuda_take(error);
+    device->capability = static_cast<unsigned>(10 * major + minor);
     std::snprintf(device->architecture, sizeof device->architecture, "sm%d%d", major, minor);
     std::snprintf(device->name, sizeof device->name, "%.255s", properties.name);
     return ATTN_OK;

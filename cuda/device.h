@@ -12,6 +12,7 @@ struct attn_device {
     attn_device_options options;
     pid_t process; /* that opened it: the runtime does not survive a fork */
     char name[256], architecture[16];
+    unsigned capability; /* 10 major + minor */
 
     cudaStream_t stream() const { return static_cast<cudaStream_t>(options.stream); }
 };

@@ -40,17 +40,19 @@ size_t workspace_size(const attn_implementation *, const attn_device *, const at
     return carve(planned, planned, nullptr, &unused);
 }
 
-const char *refuse(const attn_implementation *, const attn_device *, const attn_layer_problem *p, bool *hard) {
+const char *refuse(const attn_implementation *implementation, const attn_device *device, const attn_layer_problem *p,
+                   bool *hard) {
     *hard = true;
     if (p->features > ATTN_ATTEND_WIDEST) return "needs features of at most 1024";
-    return attn_call_too_large(p) ? "needs more blocks than a grid has" : nullptr;
+    if (attn_call_too_large(p)) return "needs more blocks than a grid has";
+    return attn_call_refuse_multiplied(implementation, device);
 }
 
 /* Bahdanau: query . W1, then the scores. */
-cudaError_t find_scores(const attn_layer_call *call, const pieces *p, cudaStream_t stream) {
+cudaError_t find_scores(attn_multiplied by, const attn_layer_call *call, const pieces *p, cudaStream_t stream) {
     const cudaError_t error = attn_project_queries(call, p->projected, stream);
     const attn_additive_scores scores = {attn_call_additive(call, p->projected), p->scores};
-    return error ? error : attn_additive_launch(scores, stream);
+    return error ? error : attn_additive_launch(by, scores, stream);
 }
 
 cudaError_t attend(const attn_layer_problem *planned, const attn_layer_call *call, const pieces *p,
@@ -88,7 +90,7 @@ cudaError_t write_output(const attn_layer_call *call, const float *context, floa
     return attn_product_launch(product, stream);
 }
 
-attn_status run(const attn_implementation *, attn_device *device, const attn_layer_problem *planned,
+attn_status run(const attn_implementation *implementation, attn_device *device, const attn_layer_problem *planned,
                 const attn_layer_call *call) {
     const attn_status refused = attn_cuda_ready(device);
     if (refused) return refused;
@@ -101,17 +103,17 @@ attn_status run(const attn_implementation *, attn_device *device, const attn_lay
     attn_current_device current(device->options.ordinal);
     cudaError_t error = current.error;
     if (!error && p.folded) error = attn_fold_queries(call, p.folded, device->stream());
-    if (!error && p.scores) error = find_scores(call, &p, device->stream());
+    if (!error && p.scores) error = find_scores(attn_call_multiplied(implementation), call, &p, device->stream());
     if (!error) error = attend(planned, call, &p, &kept, device->stream());
     if (!error && call->sizes.units > 0 && (call->output || kept.output))
         error = write_output(call, p.context, kept.output, device->stream());
     return attn_cuda_take(error);
 }
 
-constexpr attn_implementation implementation(const char *name, attn_score score) {
+constexpr attn_implementation implementation(const char *name, attn_score score, const attn_multiplied *by) {
     attn_implementation made = {};
     made.name = name, made.operation = ATTN_OPERATION_LAYER_FORWARD;
-    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = true;
+    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = true, made.data = by;
     made.refuse = refuse, made.workspace_size = workspace_size, made.run = run;
     return made;
 }
@@ -119,9 +121,10 @@ constexpr attn_implementation implementation(const char *name, attn_score score)
 } // namespace
 
 const attn_implementation attn_cuda_forward_implementations[] = {
-    implementation("cuda:simt:luong:forward:f32", ATTN_SCORE_LUONG),
-    implementation("cuda:simt:dot:forward:f32", ATTN_SCORE_DOT),
-    implementation("cuda:simt:bahdanau:forward:f32", ATTN_SCORE_BAHDANAU),
+    implementation("cuda:simt:luong:forward:f32", ATTN_SCORE_LUONG, nullptr),
+    implementation("cuda:simt:dot:forward:f32", ATTN_SCORE_DOT, nullptr),
+    implementation("cuda:mma:bahdanau:forward:f32", ATTN_SCORE_BAHDANAU, &attn_by_tensor_cores),
+    implementation("cuda:simt:bahdanau:forward:f32", ATTN_SCORE_BAHDANAU, &attn_by_plain_code),
 };
 const size_t attn_cuda_forward_implementations_count =
     sizeof attn_cuda_forward_implementations / sizeof *attn_cuda_forward_implementations;

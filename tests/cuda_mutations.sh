@@ -67,30 +67,43 @@ defects=(
     "gram.cu|column0, right);"$'\n'"        $barrier|column0, right);|luong_d100_f32"
     'gram.cu|query < p.count && column|query <= p.count && column|luong_b65_f32'
     # the additive score
-    "additive_tile.h|k0, column0);"$'\n'"            $barrier|k0, column0);|bahdanau_d100_f32"
-    "additive_tile.h|add_chunk(memory);"$'\n'"            $barrier|add_chunk(memory);|bahdanau_d100_f32"
+    "additive_tile.h|k0, column0, w2, W2_PITCH);"$'\n'"            $barrier|k0, column0, w2, W2_PITCH);|bahdanau_d64_f32"
+    "additive_tile.h|W2_PITCH, 1);"$'\n'"            $barrier|W2_PITCH, 1);|bahdanau_d100_f32"
     "additive_tile.h|1.0f : 0.0f;"$'\n'"        $barrier|1.0f : 0.0f;|bahdanau_range_mask_f32"
-    'additive.cu|if (rows.count == 0) return;|if (threadIdx.x >= rows.count * ATTN_TILE_LANES) return;|bahdanau_odd_f32'
-    'additive.cu|return attn_lane_sum<ATTN_TILE_LANES>|return attn_lane_sum<ATTN_TILE_LANES / 2>|bahdanau_d17_f32'
+    'additive.cu|if (rows.count == 0) return;|if (threadIdx.x >= rows.count) return;|bahdanau_odd_f32'
+    'additive.cu|return attn_lane_sum<Tile::SHARERS>|return attn_lane_sum<Tile::SHARERS / 2>|bahdanau_d17_f32'
     'additive.cu|column0 == 0 ? score|score == score ? score|bahdanau_d100_f32'
     'additive_tile.h|if (row >= count) return false;|if (row > count) return false;|bahdanau_t500_f32'
     'additive.cu|p.projected[query * p.width|p.projected[query / p.items.queries * p.width|bahdanau_queries_f32'
-    'additive_tile.h|= ATTN_TILE_ROWS + ATTN_TILE_DEPTH *|= ATTN_TILE_DEPTH *|bahdanau_odd_f32'
-    "additive_back.cu|lane() + j * LANES] = pair;"$'\n'"        }"$'\n'"        $barrier|lane() + j * LANES] = pair; }|bahdanau_d100_f32"
-    "additive_back.cu|+ threadIdx.x];"$'\n'"        $barrier|+ threadIdx.x];|bahdanau_d100_f32"
-    "additive_back.cu|load(d0);"$'\n'"            $barrier|load(d0);|bahdanau_d100_f32"
-    "additive_back.cu|add_w2(d0);"$'\n'"            $barrier|add_w2(d0);|bahdanau_d100_f32"
-    'additive_back.cu|static_cast<int>(LANES)|static_cast<int>(LANES / 2)|bahdanau_odd_f32'
+    'additive_tile.h|FLOATS = Tile::ROWS + |FLOATS = |bahdanau_odd_f32'
+    "additive_back.cu|= of_warp;"$'\n'"        }"$'\n'"        $barrier|= of_warp; }|bahdanau_d64_f32"
+    "additive_back.cu|to[column] + sum;"$'\n'"        }"$'\n'"        $barrier|to[column] + sum; }|bahdanau_d64_f32"
+    "additive_back.cu|W2_PITCH);"$'\n'"                $barrier|W2_PITCH);|bahdanau_d64_f32"
+    "additive_back.cu|add_w2(d0);"$'\n'"                $barrier|add_w2(d0);|bahdanau_d64_f32"
+    "additive_back.cu|tile.take();"$'\n'"            $barrier|tile.take();|bahdanau_lengths_f32"
     'additive_back.cu|*to = first_of_group ? |*to = true ? |bahdanau_d100_f32'
+    'additive_back.cu|*to = from == 0 ? |*to = true ? |bahdanau_queries_many_f32'
+    'additive_back.cu|first_of_group && from == 0|first_of_group|bahdanau_queries_many_f32'
     'additive_back.cu|if (column0 == 0) add_values|add_values|bahdanau_d100_f32'
     'additive_back.cu|p.add_h || column0 > 0|p.add_h|bahdanau_d100_f32'
     'additive_back.cu|row >= rows.count || ||bahdanau_lengths_f32'
     'additive_back.cu|if (tile.first_of_chunk) clear_chunk|if (false) clear_chunk|bahdanau_lengths_f32'
     'additive_back.cu|if (!tile.first_of_group) return;|return;|bahdanau_b65_f32'
-    'additive_back.cu|* p.chunks + chunk) *|* p.chunks) *|bahdanau_d64_f32'
+    'additive_back.cu|* p.chunks + chunk) *|* p.chunks) *|bahdanau_lengths_f32'
     'additive_back.cu|if (gradients[i] == 0.0f) continue;|if (gradients[i] < 0.0f) continue;|bahdanau_odd_f32'
-    'additive_back.cu|*of_thread, bool first) const {|*of_thread, bool) const { const bool first = true;|bahdanau_t500_f32'
+    'additive_back.cu|bool first) const {|bool) const { const bool first = true;|bahdanau_lengths_f32'
     'additive_back.cu|w2.p.part_v = w2.p.grad_h|w2.p.grad_h|bahdanau_d100_f32'
+    # tensor cores: wrong lanes, one of the three products missing, sums that go on from chunk to chunk
+    'additive_tile.h|row(i % 2) * a_row|row(i / 2) * a_row|bahdanau_odd_f32'
+    'additive_tile.h|+ i * 4) * b_term|+ i * 2) * b_term|bahdanau_d17_f32'
+    'additive_tile.h|sum[i / 2][2 * n + i % 2]|sum[i % 2][2 * n + i / 2]|bahdanau_odd_f32'
+    'additive_tile.h|attn_mma_tf32(part[n], a_low, b_high);||bahdanau_odd_f32'
+    'additive_tile.h|attn_mma_tf32(part[n], a_high, b_low);||bahdanau_odd_f32'
+    'additive_tile.h|attn_mma_tf32(part[n], a_high, b_high);||bahdanau_odd_f32'
+    'additive_tile.h|float part[PRODUCTS][4] = {};|float part[PRODUCTS][4]; for (unsigned n = 0; n < PRODUCTS; n++) for (unsigned i = 0; i < 4; i++) part[n][i] = sum[i / 2][2 * n + i % 2], sum[i / 2][2 * n + i % 2] = 0.0f;|suite'
+    'additive_tile.h|distance < ATTN_WARP; distance *= 2|distance < ATTN_WARP / 2; distance *= 2|bahdanau_d17_f32'
+    'mma.h|attn_tf32(value - __uint_as_float(high))|attn_tf32(value)|bahdanau_odd_f32'
+    'call.cu|device->capability < ATTN_MMA_ARCHITECTURE|device->capability > 100|suite'
     'moments.cu|if (own < limit|if (rows.sees(group::mine())|bahdanau_mask_f32'
     'moments.cu|c < p.chunks; c++|c + 1 < p.chunks; c++|bahdanau_t500_f32'
     'moments.cu|gradient += given|gradient -= given|bahdanau_odd_f32'

@@ -36,15 +36,16 @@ for case in "${every[@]}"; do
     count $status "$case"
 done
 
-# What is planted: name, file, and a sed program that changes one place.
+# What is planted: name, file, and a sed program that changes one place; cases that must find it, if not those of products and softmax.
 planted() {
-    local name=$1 file=$ptx/$2.ptx status=0
+    local name=$1 file=$ptx/$2.ptx status=0 finders=("${@:4}")
+    [ $# -gt 3 ] || finders=(luong_odd_f32 luong_d8_f32 luong_d129_f32)
     cp "$file" "$ptx/sound"
     sed -i "$3" "$file"
     if cmp -s "$file" "$ptx/sound"; then
         count 1 "$name: there is nothing to change"
     else
-        cases luong_odd_f32 luong_d8_f32 luong_d129_f32 >"$ptx/log" 2>&1 && status=1
+        cases "${finders[@]}" >"$ptx/log" 2>&1 && status=1
         count $status "$name is not found"
     fi
     mv "$ptx/sound" "$file"
@@ -62,6 +63,9 @@ planted 'a shared element too far' product 's/\[\(%r[0-9]*\)+128\]/[\1+136]/'
 planted 'a sum that starts anew' product "$(first 'fma.rn.f32\(.*\), %f[0-9]*;' 'fma.rn.f32\1, 0f00000000;')"
 planted 'two elements of a vector changed over' attend_back 's/\(st.global.v4.f32.*\){\([^,]*\), *\([^,]*\),/\1{\3, \2,/'
 planted 'a maximum that is a minimum' attend 's/max.f32/min.f32/'
+planted 'lanes of a tensor core mistaken' additive "$(first '\(mma[^{]*{[^}]*}, *{\)\([^,]*\), *\([^,]*\)' '\1\3, \2')" bahdanau_odd_f32
+planted 'a product on tensor cores less' additive "$(first 'mma.sync[^;]*;' '')" bahdanau_odd_f32
+planted 'low parts that are the whole' additive '/cvt.rna/,/sub.f32/s/sub.f32\(.*\), %f[0-9]*;/add.f32\1, 0f00000000;/' bahdanau_odd_f32
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -324,3 +324,74 @@ Test(cuda, same_bits) {
     bits_free(&first);
     free_fixture(&f);
 }
+
+static void find_reason(void *user, const char *implementation, int chosen, const char *refusal) {
+    const char **reason = user;
+    if (!chosen && !strcmp(implementation, "cuda:mma:bahdanau:forward:f32")) *reason = refusal;
+}
+
+/* Tensor cores are taken where the architecture has them, and asked of no other. */
+Test(cuda, architectures) {
+    static const struct {
+        int capability;
+        const char *chosen, *reason;
+    } cases[] = {{75, "cuda:simt:bahdanau:forward:f32", "architecture 80"},
+                 {80, "cuda:mma:bahdanau:forward:f32", NULL},
+                 {120, "cuda:mma:bahdanau:forward:f32", NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        machine()->capability = cases[i].capability;
+        fixture f = make_fixture("bahdanau_odd_f32", 0, NULL);
+        cr_assert(!strcmp(attn_plan_implementation(f.plan), cases[i].chosen), "sm%d: %s", cases[i].capability,
+                  attn_plan_implementation(f.plan));
+        expect_healthy(f.problem, f.plan, cases[i].chosen);
+        attn_context *context;
+        const attn_cuda_options cuda = emulated_options();
+        const char *reason = NULL;
+        cr_assert(create(&cuda, &context) == ATTN_OK);
+        cr_assert(attn_layer_forward_explain(context, &f.problem->desc, find_reason, &reason) == ATTN_OK);
+        cr_assert(cases[i].reason ? reason && strstr(reason, cases[i].reason) : !reason, "sm%d: %s",
+                  cases[i].capability, reason ? reason : "no reason");
+        attn_context_destroy(context);
+        free_fixture(&f);
+    }
+}
+
+/* One step whose projection is 1 and a thousand terms of nearly half of 1's last place: each is lost to a sum that they are added to one by one, and to one that is
+ * cut wherever it is added to, but not to one of sums of 32. */
+Test(cuda, long_sums) {
+    enum { FEATURES = 1024 };
+    const kit_case spec = {.name = "long_sums",
+                           .row = "long_sums",
+                           .score = ATTN_SCORE_BAHDANAU,
+                           .dtype = ATTN_FLOAT32,
+                           .batch = 1,
+                           .timesteps = 1,
+                           .features = FEATURES,
+                           .queries = 1,
+                           .query_features = 1,
+                           .score_width = 1};
+    static const char *const names[] = {"cuda:simt", "cuda:mma"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        kit_content content = {.h = calloc(FEATURES, sizeof(double)),
+                               .query = calloc(1, sizeof(double)),
+                               .bahdanau_w1 = calloc(1, sizeof(double)),
+                               .bahdanau_w2 = calloc(FEATURES, sizeof(double)),
+                               .bahdanau_v = calloc(1, sizeof(double))};
+        for (size_t d = 0; d < FEATURES; d++) content.h[d] = d ? 0x1.fp-25 : 1, content.bahdanau_w2[d] = 1;
+        content.bahdanau_v[0] = 1;
+        kit_problem *problem = kit_problem_from(&spec, &content, KIT_GUARD_BEHIND);
+        const attn_cuda_options cuda = emulated_options();
+        attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+        attn_context *context;
+        attn_plan *plan;
+        options.device = ATTN_DEVICE_CUDA, options.cuda = &cuda, options.implementation = names[i];
+        cr_assert(attn_context_create(&options, &context) == ATTN_OK, "%s", attn_last_error_message());
+        cr_assert(attn_layer_forward_plan(context, &problem->desc, &plan) == ATTN_OK, "%s", attn_last_error_message());
+        attn_context_destroy(context);
+        cr_assert(kit_problem_run(problem, plan, KIT_LSE) == ATTN_OK, "%s", attn_last_error_message());
+        const kit_verdict verdict = kit_problem_check(problem);
+        cr_assert(verdict.error <= 1, "%s: error/gate %g: %s", names[i], verdict.error, verdict.where);
+        attn_plan_destroy(plan);
+        kit_problem_free(problem);
+    }
+}

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <functional>
 
 #define __global__
@@ -89,11 +90,21 @@ cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const attn_emulated_k
 void attn_emulate_barrier(int line);
 float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane);
 
+/* Tensor cores, as cuda/mma.h has them. */
+unsigned attn_tf32(float value);
+void attn_mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+
 template <typename Parameters>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters), const Parameters &given) {
     const Parameters parameters = given;
     return attn_emulate(
         config, {reinterpret_cast<const void *>(kernel), &parameters, sizeof parameters, [=] { kernel(parameters); }});
+}
+
+static inline float __uint_as_float(unsigned bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 #define __syncthreads() attn_emulate_barrier(__LINE__)

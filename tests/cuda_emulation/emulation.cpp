@@ -3,6 +3,7 @@
 
 #include "tests/cuda_emulation/cuda_runtime.h"
 #include "tests/cuda_ptx/library.h"
+#include "tests/cuda_ptx/tensor.h"
 
 #include <algorithm>
 #include <csetjmp>
@@ -26,7 +27,7 @@ enum { WARP = 32, MOST_THREADS = 1024, SHARED_BYTES = 227 * 1024 };
 enum : std::size_t { STACK_BYTES = 256 * 1024, GUARD_BYTES = 4096 };
 
 std::mutex one_at_a_time;
-attn_emulated machine = {13000, 13000, 1, 0, 0, 0, 0, cudaErrorInvalidValue, 0, 0, nullptr, 1};
+attn_emulated machine = {13000, 13000, 1, 0, 90, 0, 0, 0, cudaErrorInvalidValue, 0, 0, nullptr, 1};
 
 } // namespace
 
@@ -65,7 +66,7 @@ std::uint64_t random_below(std::uint64_t most) {
 
 /* ---- Fibers --------------------------------------------------------------------------------------- */
 
-enum class wait { none, barrier, exchange, left };
+enum class wait { none, barrier, exchange, product, left };
 
 struct fiber {
     ucontext_t context;
@@ -74,9 +75,12 @@ struct fiber {
     char *stack;
     void *sanitizer; /* what AddressSanitizer keeps of a stack that is left */
     wait waiting;
+    unsigned rank; /* order::by_warp: of its warp, 0 goes first */
     int line;
     unsigned mask, lane;
     float value;
+    float *c; /* of a product: the lane's elements */
+    const unsigned *a, *b;
 };
 
 /* Which of the ready threads runs next: any; mostly who was made ready last, so that threads run far ahead of each other; or strictly one warp
@@ -88,7 +92,6 @@ struct block_run {
     std::vector<unsigned> ready;
     unsigned count, running, left, at_barrier;
     order threads;
-    unsigned favourite; /* order::by_warp: the warp that goes first */
     const std::function<void()> *kernel;
     ucontext_t scheduler;
     jmp_buf scheduler_place;
@@ -164,13 +167,13 @@ void resume(unsigned thread) {
 
 /* ---- Meeting points ------------------------------------------------------------------------------- */
 
-/* Whether the lanes of the mask all wait for an exchange at the line. */
-bool have_met(unsigned first, unsigned mask, int line) {
+/* Whether the lanes of the mask all wait for the same at the line. */
+bool have_met(unsigned first, unsigned mask, int line, wait what) {
     for (unsigned lane = 0; lane < WARP; lane++) {
         if (!(mask >> lane & 1)) continue;
         if (first + lane >= block.count) return false;
         const fiber &other = block.fibers[first + lane];
-        if (other.waiting != wait::exchange || other.line != line || other.mask != mask) return false;
+        if (other.waiting != what || other.line != line || other.mask != mask) return false;
     }
     return true;
 }
@@ -183,6 +186,32 @@ void exchange_values(unsigned first, unsigned mask) {
         if (!(mask >> lane & 1)) continue;
         fiber &other = block.fibers[first + lane];
         other.value = values[other.lane % WARP];
+        make_ready(first + lane);
+    }
+}
+
+/* A warp's product on tensor cores. */
+void multiply_matrices(unsigned first) {
+    double a[16][16] = {}, b[16][8] = {};
+    float c[16][8];
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        const fiber &self = block.fibers[first + lane];
+        for (unsigned i = 0; i < 4; i++) {
+            const ptx::element at = ptx::of_a(lane, i, true), to = ptx::of_c(lane, i);
+            a[at.row][at.column] = static_cast<double>(ptx::seen_as_tf32(self.a[i]));
+            c[to.row][to.column] = self.c[i];
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            const ptx::element at = ptx::of_b(lane, i, true);
+            b[at.row][at.column] = static_cast<double>(ptx::seen_as_tf32(self.b[i]));
+        }
+    }
+    ptx::multiply_add(8, a, b, c);
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        for (unsigned i = 0; i < 4; i++) {
+            const ptx::element from = ptx::of_c(lane, i);
+            block.fibers[first + lane].c[i] = c[from.row][from.column];
+        }
         make_ready(first + lane);
     }
 }
@@ -232,7 +261,7 @@ bool start_threads(unsigned count) {
     block.ready.clear();
     block.count = count, block.left = block.at_barrier = 0;
     block.threads = static_cast<order>(random_below(3));
-    block.favourite = static_cast<unsigned>(random_below((count + WARP - 1) / WARP));
+    const unsigned warps = (count + WARP - 1) / WARP, favourite = static_cast<unsigned>(random_below(warps));
     for (unsigned i = 0; i < count; i++) {
         fiber &thread = block.fibers[i];
         if (!thread.stack && !(thread.stack = map_stack())) return false;
@@ -244,16 +273,12 @@ bool start_threads(unsigned count) {
         thread.context.uc_stack.ss_size = STACK_BYTES;
         thread.context.uc_link = nullptr;
         thread.started = false;
+        thread.rank = (i / WARP + warps - favourite) % warps;
         makecontext(&thread.context, run_thread, 0);
         make_ready(i);
     }
     for (unsigned i = count; i > 1; i--) std::swap(block.ready[i - 1], block.ready[random_below(i)]);
     return true;
-}
-
-unsigned rank_of(unsigned thread) {
-    const unsigned warps = (block.count + WARP - 1) / WARP;
-    return (thread / WARP + warps - block.favourite) % warps;
 }
 
 /* The index of the ready thread to run. */
@@ -263,7 +288,7 @@ std::size_t pick_ready() {
     if (block.threads == order::eager) return random_below(8) ? block.ready.size() - 1 : any;
     std::size_t best = any;
     for (std::size_t i = 0; i < block.ready.size(); i++)
-        if (rank_of(block.ready[i]) < rank_of(block.ready[best])) best = i;
+        if (block.fibers[block.ready[i]].rank < block.fibers[block.ready[best]].rank) best = i;
     return best;
 }
 
@@ -332,9 +357,19 @@ float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane)
     const unsigned thread = block.running, first = thread / WARP * WARP;
     fiber &self = block.fibers[thread];
     self.waiting = wait::exchange, self.line = line, self.mask = mask, self.value = value, self.lane = lane;
-    if (have_met(first, mask, line)) exchange_values(first, mask);
+    if (have_met(first, mask, line, wait::exchange)) exchange_values(first, mask);
     yield(false);
     return block.fibers[thread].value;
+}
+
+unsigned attn_tf32(float value) { return ptx::to_tf32(value); }
+
+void attn_mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    const unsigned first = block.running / WARP * WARP;
+    fiber &self = block.fibers[block.running];
+    self.waiting = wait::product, self.line = 0, self.mask = UINT32_MAX, self.c = c, self.a = a, self.b = b;
+    if (have_met(first, UINT32_MAX, 0, wait::product)) multiply_matrices(first);
+    yield(false);
 }
 
 cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel) {
@@ -396,7 +431,7 @@ cudaError_t cudaSetDevice(int device) {
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
     const cudaError_t error = enter_device(device);
-    *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
+    *value = attribute == cudaDevAttrComputeCapabilityMajor ? machine.capability / 10 : machine.capability % 10;
     return error;
 }
 

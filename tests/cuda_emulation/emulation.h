@@ -21,6 +21,7 @@ typedef struct attn_emulated {
     int needed;       /* the version that the module's runtime needs */
     int devices;      /* how many there are */
     int current;      /* the calling thread's device */
+    int capability;   /* 10 major + minor */
     int without_code; /* no kernel was compiled for the device */
     int record;       /* a cudaError_t: what cudaGetLastError will answer */
     int lost;         /* a cudaError_t that sticks, or 0 */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/cuda_ptx/instructions.h"
+#include "tests/cuda_ptx/tensor.h"
 #include "tests/cuda_ptx/values.h"
 
 #include <cmath>
@@ -84,51 +85,9 @@ void load_matrix(machine &m, thread &t, const instruction &in) {
 
 namespace {
 
-/* D(16 x 8) = A(16 x K) B(K x 8) + C: which element a lane's i-th is. */
-struct element {
-    unsigned row, column;
-};
-
-element of_a(unsigned lane, unsigned i, bool tf32) {
-    const unsigned group = lane / 4, within = lane % 4;
-    if (tf32) return {group + 8 * (i & 1), within + 4 * (i >> 1)};
-    return {group + 8 * (i >> 1 & 1), 2 * within + (i & 1) + 8 * (i >> 2)};
-}
-
-element of_b(unsigned lane, unsigned i, bool tf32) {
-    const unsigned group = lane / 4, within = lane % 4;
-    if (tf32) return {within + 4 * i, group};
-    return {2 * within + (i & 1) + 8 * (i >> 1), group};
-}
-
-element of_c(unsigned lane, unsigned i) { return {lane / 4 + 8 * (i >> 1), 2 * (lane % 4) + (i & 1)}; }
-
-/* Exact products are cut to so many bits below the largest one's exponent, added exactly, and the sum is cut to a float. An A100 keeps 24 of
- * them and adds 16 bytes of k at a time, an H100 keeps 25 and adds 32: the coarser of both. */
-enum { KEPT_BITS = 24 };
-
-float add_truncated(float c, const double *products, unsigned count) {
-    int largest = -10000;
-    bool finite = std::isfinite(c);
-    for (unsigned i = 0; i < count; i++) finite = finite && std::isfinite(products[i]);
-    double plain = static_cast<double>(c);
-    for (unsigned i = 0; i < count; i++) plain += products[i];
-    if (!finite) return static_cast<float>(plain);
-    if (c != 0) largest = std::ilogb(c);
-    for (unsigned i = 0; i < count; i++)
-        if (products[i] != 0 && std::ilogb(products[i]) > largest) largest = std::ilogb(products[i]);
-    if (largest == -10000) return 0;
-    const int unit = largest - KEPT_BITS;
-    double sum = std::trunc(std::ldexp(static_cast<double>(c), -unit));
-    for (unsigned i = 0; i < count; i++) sum += std::trunc(std::ldexp(products[i], -unit));
-    type single = {kind::real, 4, false};
-    return as_float(from_double(std::ldexp(sum, unit), single, true));
-}
-
 /* The operand's registers hold one float each, or two 16-bit numbers. */
 double number_at(const machine &m, const thread &t, const operand &from, unsigned i, type of) {
-    if (of.bytes == 4)
-        return static_cast<double>(as_float(m.read(t, from.parts[i]) & ~uint64_t{0x1fff})); /* the rest is not read */
+    if (of.bytes == 4) return static_cast<double>(seen_as_tf32(static_cast<unsigned>(m.read(t, from.parts[i]))));
     return to_double(m.read(t, from.parts[i / 2]) >> (16 * (i & 1)) & 0xffff, of);
 }
 
@@ -140,7 +99,7 @@ void multiply_matrices(machine &m, thread &t, const instruction &in) {
     const type of = in.types[1];
     const bool tf32 = of.bytes == 4;
     if (tf32 != in.has(word::m16n8k8_)) throw fault("the product is not known for this shape");
-    const unsigned depth = tf32 ? 8 : 16, chunk = tf32 ? 4 : 8;
+    const unsigned depth = tf32 ? 8 : 16;
     const auto lanes = m.lanes(t, t.mask);
     double a[16][16], b[16][8];
     float c[16][8];
@@ -159,13 +118,7 @@ void multiply_matrices(machine &m, thread &t, const instruction &in) {
             c[at.row][at.column] = as_float(m.read(self, in.operands[3].parts[i]));
         }
     }
-    for (unsigned row = 0; row < 16; row++)
-        for (unsigned column = 0; column < 8; column++)
-            for (unsigned k = 0; k < depth; k += chunk) {
-                double products[8];
-                for (unsigned i = 0; i < chunk; i++) products[i] = a[row][k + i] * b[k + i][column];
-                c[row][column] = add_truncated(c[row][column], products, chunk);
-            }
+    multiply_add(depth, a, b, c);
     for (unsigned lane = 0; lane < WARP; lane++)
         for (unsigned i = 0; i < 4; i++) {
             const element at = of_c(lane, i);
