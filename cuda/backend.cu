@@ -4,6 +4,8 @@
 #include "cuda/device.h"
 #include "cuda/forward.h"
 #include "cuda/kept.h"
+#include "cuda/matmul.h"
+#include "cuda/sdpa.h"
 #include "cuda/softmax.h"
 
 #define TEXT_OF(value) #value
@@ -17,7 +19,7 @@ const char *device_architecture(const attn_device *device) { return device->arch
 
 const char *device_name(const attn_device *device) { return device->name; }
 
-const char *device_blas(const attn_device *) { return "none: products are kernels of the library's own"; }
+const char *device_blas(const attn_device *device) { return attn_cublas_text(device); }
 
 const attn_implementation *implementation(size_t index) {
     const struct {
@@ -26,6 +28,8 @@ const attn_implementation *implementation(size_t index) {
     } lists[] = {
         {attn_cuda_forward_implementations, attn_cuda_forward_implementations_count},
         {attn_cuda_backward_implementations, attn_cuda_backward_implementations_count},
+        {attn_cuda_matmul_implementations, attn_cuda_matmul_implementations_count},
+        {attn_cuda_sdpa_implementations, attn_cuda_sdpa_implementations_count},
         {attn_cuda_softmax_implementations, attn_cuda_softmax_implementations_count},
     };
     for (const auto &part : lists) {

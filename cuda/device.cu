@@ -140,11 +140,13 @@ attn_status attn_cuda_open(const attn_device_options *options, attn_device **ope
         options->release(options->memory_user, memory);
         return explain(status, message);
     }
+    attn_cublas_open(&device->blas, static_cast<cublasContext *>(options->cublas));
     *opened = device;
     return ATTN_OK;
 }
 
 void attn_cuda_close(attn_device *device) {
     const attn_device_options options = device->options;
+    attn_cublas_close(&device->blas, device->process == getpid());
     options.release(options.memory_user, device);
 }

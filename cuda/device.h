@@ -3,6 +3,7 @@
 #ifndef ATTN_CUDA_DEVICE_H
 #define ATTN_CUDA_DEVICE_H
 
+#include "cuda/cublas.h"
 #include "lib/backend.h"
 
 #include <cuda_runtime.h>
@@ -12,7 +13,8 @@ struct attn_device {
     attn_device_options options;
     pid_t process; /* that opened it: the runtime does not survive a fork */
     char name[256], architecture[16];
-    unsigned capability; /* 10 major + minor */
+    unsigned capability;      /* 10 major + minor */
+    mutable attn_cublas blas; /* has a lock of its own */
 
     cudaStream_t stream() const { return static_cast<cudaStream_t>(options.stream); }
 };

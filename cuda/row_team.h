@@ -5,9 +5,13 @@
 
 #include "cuda/launch.h"
 
+#ifndef ATTN_CUDA_LONG_ROW
+#define ATTN_CUDA_LONG_ROW 1024
+#endif
+
 enum : unsigned {
     ATTN_TEAM_THREADS = 128,
-    ATTN_TEAM_LONG_ROW = 1024 /* elements from which a row has a block to itself */
+    ATTN_TEAM_LONG_ROW = ATTN_CUDA_LONG_ROW /* elements above which a row has a block to itself */
 };
 
 /* WARPS: of a row, 1 or all of a block's. Every thread of the row comes to each sum and maximum, which is the same in all of them; it

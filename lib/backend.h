@@ -30,6 +30,7 @@ typedef struct attn_device_options {
     const char *isa; /* NULL: the best */
     int ordinal;     /* of the CUDA device */
     void *stream;    /* cudaStream_t, on which every run goes */
+    void *cublas;    /* cublasHandle_t of the caller's, or NULL */
 } attn_device_options;
 
 /* The layer's sizes, resolved and checked: every product of them that an implementation forms in bytes fits size_t and ptrdiff_t. */
@@ -93,8 +94,8 @@ typedef struct attn_strides {
 /* One run. Tensors without elements are NULL, and so are optional ones that were not given or asked for. At least one output is not
  * NULL. No row stride of q, k, v and output is shorter than its row. */
 typedef struct attn_sdpa_call {
-    attn_sdpa_problem sizes; /* the actual ones, each at most the planned */
-    ptrdiff_t query_offset;  /* small enough to be added to any position */
+    attn_sdpa_problem planned, sizes; /* the actual ones, each at most the planned */
+    ptrdiff_t query_offset;           /* small enough to be added to any position */
     const void *q, *k, *v, *bias, *alibi_slopes, *sinks;
     const int32_t *key_lengths; /* each within [0, keys] */
     const uint8_t *mask;

@@ -81,7 +81,8 @@ static attn_status open_cuda(attn_context *context, const attn_cuda_options *cud
                                                 .release = options->release,
                                                 .memory_user = options->memory_user,
                                                 .ordinal = cuda->ordinal,
-                                                .stream = cuda->stream};
+                                                .stream = cuda->stream,
+                                                .cublas = cuda->cublas};
     const char *message = "";
     const attn_status status = context->backend->open(&device_options, &context->device, &message);
     return status ? attn_fail(status, "options.cuda: device %d: %s", cuda->ordinal, message) : ATTN_OK;

@@ -133,7 +133,7 @@ static attn_status check_lengths(const attn_sdpa_call *call) {
 }
 
 attn_status attn_sdpa_resolve_call(const attn_plan *plan, const attn_sdpa_forward_args *args, attn_sdpa_call *call) {
-    *call = (attn_sdpa_call){.sizes = plan->sdpa};
+    *call = (attn_sdpa_call){.planned = plan->sdpa, .sizes = plan->sdpa};
     attn_status status = resolve_sizes(args, call);
     if (!status) status = check_flags(plan, args);
     if (!status) status = attn_plan_check_workspace(plan, args->workspace, args->workspace_size);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Plants defects in the CUDA sources, one at a time, and sees that the emulation finds each: in a case, or where the case says
-# "suite", in suite_cuda, "blocks" in suite_blocks. A defect whose place is no longer in the code, or that does not compile, is a failure too.
+# "suite", in suite_cuda, or in the tests of a suite that it names with a slash. A defect whose place is no longer in the code, or that does not compile, is a failure too.
 set -euo pipefail
 
 usage() {
@@ -24,7 +24,7 @@ cp -r "$root"/tests/cuda_{emulation,ptx} "$scratch/tests"
 cd "$scratch"
 
 barrier='__syncthreads();'
-cuda_blocks='blocks/@(softmax*|nan*|*softmax)'
+softmax='blocks/*softmax*' products='blocks/products*' float32='sdpa/float32*' float16='sdpa/float16*'
 # file | what stands there | what is planted | cases that must fail
 defects=(
     # barriers: one removed, one that not all threads reach
@@ -85,8 +85,8 @@ defects=(
     'additive_back.cu|*to = from == 0 ? |*to = true ? |bahdanau_queries_many_f32'
     'additive_back.cu|first_of_group && from == 0|first_of_group|bahdanau_queries_many_f32'
     'additive_back.cu|if (column0 == 0) add_values|add_values|bahdanau_d100_f32'
-    'additive_back.cu|p.add_h || column0 > 0|p.add_h|bahdanau_d100_f32'
-    'additive_back.cu|row >= rows.count || ||bahdanau_lengths_f32'
+    'additive_back.cu|column0 > 0;|false;|bahdanau_d100_f32'
+    'additive_back.cu|if (row >= rows.count|if (row > rows.count|bahdanau_lengths_f32'
     'additive_back.cu|if (tile.first_of_chunk) clear_chunk|if (false) clear_chunk|bahdanau_lengths_f32'
     'additive_back.cu|if (!tile.first_of_group) return;|return;|bahdanau_b65_f32'
     'additive_back.cu|* p.chunks + chunk) *|* p.chunks) *|bahdanau_lengths_f32'
@@ -115,18 +115,53 @@ defects=(
     'items.h|row) * items.mask_query|item) * items.mask_query|luong_mask_all_queries_f32'
     'items.h|attn_clamp(items.lengths[item], range.length)|items.lengths[item]|suite'
     # the softmax of the blocks, and what its rows see and store
-    'view.h|attn_clip(sight.position + 1, length)|attn_clip(sight.position, length)|blocks'
-    'view.h|static_cast<std::ptrdiff_t>(length) -|static_cast<std::ptrdiff_t>(view.keys) -|blocks'
-    'view.h|key < end && (|key <= end && (|blocks'
-    'softmax.cu|highest == -INFINITY ? 0.0f : highest|highest|blocks'
-    'softmax.cu|0.0f : p.scale * weight|0.0f : weight|blocks'
-    'softmax.cu|if (weight != 0.0f) mean|mean|blocks'
-    'row_team.h|unsigned i = 1; i < WARPS|unsigned i = 2; i < WARPS|blocks'
-    "row_team.h|parts[i]);"$'\n'"        $barrier|parts[i]);|blocks"
-    'row_team.h|? attn_launch(kernel<element, ATTN_TEAM_WARPS>|? attn_launch(kernel<element, ATTN_TEAM_WARPS / 2>|blocks'
-    'storage.h|bits + 0x7fffu + (bits >> 16 & 1u)|bits|blocks'
-    'storage.h|magnitude + 0xfffu|magnitude + 0x1fffu|blocks'
-    'storage.h|* 0x1p112f|* 0x1p111f|blocks'
+    'view.h|attn_clip(sight.position + 1, length)|attn_clip(sight.position, length)|'"$softmax"
+    'view.h|static_cast<std::ptrdiff_t>(length) -|static_cast<std::ptrdiff_t>(view.keys) -|'"$softmax"
+    'view.h|key < end && (|key <= end && (|'"$softmax"
+    'softmax.cu|highest == -INFINITY ? 0.0f : highest|highest|'"$softmax"
+    'softmax.cu|0.0f : p.scale * weight|0.0f : weight|'"$softmax"
+    'softmax.cu|if (weight != 0.0f) mean|mean|'"$softmax"
+    'row_team.h|unsigned i = 1; i < WARPS|unsigned i = 2; i < WARPS|'"$softmax"
+    "row_team.h|parts[i]);"$'\n'"        $barrier|parts[i]);|$softmax"
+    'row_team.h|? attn_launch(kernel<element, ATTN_TEAM_WARPS>|? attn_launch(kernel<element, ATTN_TEAM_WARPS / 2>|'"$softmax"
+    'storage.h|bits + 0x7fffu + (bits >> 16 & 1u)|bits|'"$softmax"
+    'storage.h|magnitude + 0xfffu|magnitude + 0x1fffu|'"$softmax"
+    'storage.h|* 0x1p112f|* 0x1p111f|'"$softmax"
+    # products by cuBLAS
+    'cublas.cu|FLOAT_WITHOUT_SHORT_SUMS = 16|FLOAT_WITHOUT_SHORT_SUMS = 3|'"$products"
+    'cublas.cu|FLOAT_WITHOUT_SHORT_SUMS = 16|FLOAT_WITHOUT_SHORT_SUMS = 0|'"$products"
+    'cublas.cu|COMPUTE_FLOAT = 68|COMPUTE_FLOAT = 77|'"$products"
+    'cublas.cu|g.transpose_b ? TRANSPOSE : NO_TRANSPOSE, g.transpose_a|g.transpose_a ? TRANSPOSE : NO_TRANSPOSE, g.transpose_b|'"$products"
+    'cublas.cu|last->b == count * d.b && ||'"$products"
+    'cublas.cu|i * outer.c + j * middle.c|i * outer.c|sdpa/float32*'
+    'matmul.cu|p.beta != 0.0f ? p.beta|true ? p.beta|'"$products"
+    'cublas.cu|reinterpret_cast<void *>(aligned)|workspace|'"$float32"
+    'cublas.cu|if (previous_stream != stream) call.set_stream(blas->handle, previous_stream);||cublas/*'
+    'cublas.cu|call.set_math_mode(blas->handle, previous_math);||cublas/*'
+    'cublas.cu|if (previous_stream != stream) found|found|cublas/*'
+    'cublas.cu|if (found == SUCCESS) found = call.set_atomics_mode(blas->handle, ATOMICS_NOT_ALLOWED);||cublas/*'
+    'cublas.cu|!blas->foreign && same_process|!blas->foreign|cublas/*'
+    'cublas.cu|if (found != SUCCESS) blas->call.destroy(handle);||cublas/*'
+    'cublas.cu|if (version[0] < OLDEST) return false;||cublas/*'
+    # attention between its products
+    'sdpa.cu|SCORE_TERMS = 32|SCORE_TERMS = 1024|'"$float32"
+    'sdpa.cu|!t.first ? 1.0f|false ? 1.0f|'"$float32"
+    'sdpa.cu|const bool cleans = t.width > 0 &&|const bool cleans = false &&|'"$float32"
+    'sdpa.cu|if (!status && !t.first) status|if (false) status|'"$float32"
+    'sdpa.cu|if (single) g->a_row = a.head;||'"$float32"
+    'sdpa.cu|(call->key_lengths ? 0 : keys) - queries|keys - queries|'"$float32"
+    'sdpa.cu|highest + s.window_right + 1|highest + s.window_right|'"$float32"
+    'sdpa.cu|least(limits.queries, s.queries - t.query)|limits.queries|'"$float32"
+    'sdpa_tile.cu|if (more == -INFINITY) return -INFINITY;||'"$float32"
+    'sdpa_tile.cu|(r / p.queries / p.group) * p.keys|(r / p.queries) * p.keys|'"$float32"
+    'sdpa_tile.cu|earlier == 0.0f ? sum : earlier * factor + sum|sum|'"$float32"
+    'sdpa_tile.cu|: p.context[i] * factor|: p.context[i]|'"$float32"
+    'sdpa_tile.cu|context_factor *= kept;||'"$float32"
+    'sdpa_tile.cu|p.softcap * tanhf(product / p.softcap)|tanhf(product / p.softcap)|'"$float32"
+    'sdpa_tile.cu|p.head / p.group + pair|p.head + pair|'"$float32"
+    'sdpa_tile.cu|attended ? p.context[i] * total|true ? p.context[i] * total|'"$float32"
+    'sdpa_tile.cu|key >= p.key && key - p.key < p.keys && ||'"$float32"
+    'sdpa_tile.cu|slope(p.slopes ? p.slopes[head] : 0.0f)|slope(p.slopes ? p.slopes[0] : 0.0f)|'"$float16"
     # the runtime's errors: left behind, swallowed, not looked at
     'device.cu|if (error != cudaSuccess) cudaGetLastError();||suite'
     'device.cu|status_of_pending(cudaPeekAtLastError())|status_of_pending(cudaGetLastError())|suite'
@@ -144,7 +179,7 @@ compile() {
 
 compile_all() {
     local source
-    for source in cuda/*.cu tests/cuda_emulation/emulation.cpp; do compile "$source"; done
+    for source in cuda/*.cu tests/cuda_emulation/*.cpp; do compile "$source"; done
 }
 
 link() { "${CXX:-c++}" -shared objects/*.o "$build/tests/cuda_ptx/libcuda_ptx.a" -o emulated.so; }
@@ -152,8 +187,10 @@ link() { "${CXX:-c++}" -shared objects/*.o "$build/tests/cuda_ptx/libcuda_ptx.a"
 run() {
     if [ "$1" = suite ]; then
         ATTN_TEST_EMULATED=$scratch/emulated.so timeout 300 "$build/tests/suite_cuda"
-    elif [ "$1" = blocks ]; then
-        ATTN_TEST_ON=$scratch/emulated.so timeout 300 "$build/tests/suite_blocks" --filter "$cuda_blocks"
+    elif [[ $1 = cublas/* ]]; then
+        ATTN_TEST_EMULATED=$scratch/emulated.so timeout 300 "$build/tests/suite_cublas"
+    elif [[ $1 = */* ]]; then
+        ATTN_TEST_ON=$scratch/emulated.so timeout 300 "$build/tests/suite_${1%%/*}" --filter "$1"
     else
         timeout 300 "$build/tests/attention_cases" --cuda "$scratch/emulated.so" --case "$1"
     fi
@@ -174,11 +211,12 @@ passed=0 failed=0
 verdict() { if [ -z "$2" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL $1: $2"; fi; }
 
 compile_all && link
-for sound in $(printf '%s\n' "${defects[@]}" | grep -oE '[a-z0-9_]+$' | sort -u); do
+printf '%s\n' "${defects[@]##*|}" | sort -u >checks
+while read -r sound; do
     reason=
     run "$sound" >log 2>&1 || reason="fails without a defect"
     verdict "$sound" "$reason"
-done
+done <checks
 for defect in "${defects[@]}"; do
     IFS='|' read -r -d '' file old new check <<<"$defect" || true
     check=${check%$'\n'}

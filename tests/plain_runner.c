@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/plain_runner.h"
 
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,10 +44,14 @@ static int run_forked(const plain_test *test) {
     return 0;
 }
 
+/* --filter PATTERN: the tests whose suite/name fits it, as Criterion's runner has it. */
 int main(int argc, char **argv) {
     int tested = 0, failing = 0;
+    const char *pattern = argc == 3 && !strcmp(argv[1], "--filter") ? argv[2] : "*";
     for (const plain_test *test = first; test; test = test->next) {
-        if (argc > 1 && strcmp(argv[1], test->suite)) continue;
+        char name[256];
+        snprintf(name, sizeof name, "%s/%s", test->suite, test->name);
+        if (fnmatch(pattern, name, FNM_EXTMATCH)) continue;
         tested++;
         failing += run_forked(test);
     }

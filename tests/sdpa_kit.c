@@ -2,6 +2,8 @@
 #include "tests/sdpa_kit.h"
 
 #include "tests/kit_content.h"
+#include "tests/kit_device.h"
+#include "tests/kit_number.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,9 +14,12 @@ enum { GAP_ROW = 3, GAP_HEAD = 5, GAP_ITEM = 7 }; /* elements behind the rows of
 
 /* ---- Tensors ---------------------------------------------------------------------------------------- */
 
-static sdpa_tensor make_tensor(size_t element, size_t items, size_t heads, size_t rows, size_t width, unsigned options,
-                               kit_guard guard) {
-    sdpa_tensor t = {.element = element, .count = {items, heads, rows, width}, .stride = {0, 0, 0, 1}};
+static sdpa_tensor make_tensor(attn_dtype dtype, size_t items, size_t heads, size_t rows, size_t width,
+                               unsigned options, kit_guard guard) {
+    sdpa_tensor t = {.dtype = dtype,
+                     .element = kit_element_size(dtype),
+                     .count = {items, heads, rows, width},
+                     .stride = {0, 0, 0, 1}};
     const bool slices = options & SDPA_SLICES;
     const size_t row = width + (slices ? GAP_ROW : 0), head = slices ? GAP_HEAD : 0, item = slices ? GAP_ITEM : 0;
     if (options & SDPA_TOKENS) {
@@ -28,7 +33,7 @@ static sdpa_tensor make_tensor(size_t element, size_t items, size_t heads, size_
     }
     if (items && heads && rows && width)
         t.elements = 1 + (items - 1) * t.stride[0] + (heads - 1) * t.stride[1] + (rows - 1) * t.stride[2] + width - 1;
-    t.memory = kit_alloc(t.elements * element, guard);
+    t.memory = kit_alloc(t.elements * t.element, guard);
     return t;
 }
 
@@ -36,17 +41,8 @@ static size_t place(const sdpa_tensor *t, size_t item, size_t head, size_t row, 
     return (item * t->stride[0] + head * t->stride[1] + row * t->stride[2] + i) * t->element;
 }
 
-static void put(void *to, size_t element, double value) {
-    const float single = (float)value;
-    memcpy(to, element == sizeof single ? (const void *)&single : &value, element);
-}
-
 double sdpa_get(const sdpa_tensor *t, size_t item, size_t head, size_t row, size_t i) {
-    const char *at = t->memory + place(t, item, head, row, i);
-    float single;
-    double value;
-    memcpy(t->element == sizeof single ? (void *)&single : &value, at, t->element);
-    return t->element == sizeof single ? (double)single : value;
+    return kit_get(t->dtype, t->memory + place(t, item, head, row, i), 0);
 }
 
 typedef void (*visit)(const sdpa_tensor *t, size_t at, size_t index, void *user);
@@ -61,7 +57,7 @@ static void each(const sdpa_tensor *t, visit visitor, void *user) {
 }
 
 static void fill_one(const sdpa_tensor *t, size_t at, size_t index, void *user) {
-    put(t->memory + at, t->element, ((const double *)user)[index]);
+    kit_put(t->dtype, t->memory + at, 0, ((const double *)user)[index]);
 }
 
 static void spoil_one(const sdpa_tensor *t, size_t at, size_t index, void *user) {
@@ -102,19 +98,19 @@ static const sdpa_case rows[] = {
 #include "tests/sdpa_cases.def"
 };
 
-enum { ROWS = sizeof rows / sizeof *rows };
+enum { ROWS = sizeof rows / sizeof *rows, DTYPES = ATTN_BFLOAT16 + 1 };
 
 const sdpa_case *sdpa_cases(size_t *count) {
-    static sdpa_case cases[2 * ROWS];
+    static sdpa_case cases[DTYPES * ROWS];
     static bool made;
-    for (size_t i = 0; i < 2 * ROWS && !made; i++) {
-        cases[i] = rows[i / 2];
-        cases[i].dtype = i % 2 ? ATTN_FLOAT64 : ATTN_FLOAT32;
-        snprintf(cases[i].name, sizeof cases[i].name, "%s_%s", rows[i / 2].name, kit_dtype_name(cases[i].dtype));
+    for (size_t i = 0; i < DTYPES * ROWS && !made; i++) {
+        cases[i] = rows[i / DTYPES];
+        cases[i].dtype = (attn_dtype)(i % DTYPES);
+        snprintf(cases[i].name, sizeof cases[i].name, "%s_%s", rows[i / DTYPES].name, kit_dtype_name(cases[i].dtype));
         cases[i].seed = hash_bytes(cases[i].name, strlen(cases[i].name), UINT64_C(0xcbf29ce484222325));
     }
     made = true;
-    *count = 2 * ROWS;
+    *count = DTYPES * ROWS;
     return cases;
 }
 
@@ -142,11 +138,11 @@ static double next_number(uint64_t *state) {
     return sum * sqrt(3.0);
 }
 
-static double *numbers(const sdpa_case *spec, uint64_t *state, size_t count, double spread) {
+static double *numbers(const sdpa_case *spec, attn_dtype dtype, uint64_t *state, size_t count, double spread) {
     double *values = kit_array(count + 1, sizeof *values);
     for (size_t i = 0; i < count; i++) {
         values[i] = spec->fill == KIT_INTEGER ? (double)(next_bits(state) % 5) - 2 : spread * next_number(state);
-        if (spec->dtype == ATTN_FLOAT32) values[i] = (double)(float)values[i];
+        values[i] = kit_round(dtype, values[i]);
     }
     return values;
 }
@@ -172,7 +168,7 @@ static void fill_masks(const sdpa_case *spec, uint64_t *state, sdpa_content *con
     if (o & (SDPA_BIAS | SDPA_BIAS_KEYS | SDPA_BIAS_ROWS)) {
         set_shape(content->bias_shape, o & SDPA_BIAS_KEYS ? 1 : B, o & SDPA_BIAS_ROWS ? 1 : H,
                   o & SDPA_BIAS_KEYS ? 1 : Q, o & SDPA_BIAS_ROWS ? 1 : K);
-        content->bias = numbers(spec, state, product(content->bias_shape), 2);
+        content->bias = numbers(spec, spec->dtype, state, product(content->bias_shape), 2);
         for (size_t i = 0; i < product(content->bias_shape) && o & SDPA_BIAS; i++)
             if (next_bits(state) % 5 == 0) content->bias[i] = -INFINITY;
     }
@@ -222,10 +218,10 @@ static sdpa_content fill_content(const sdpa_case *spec) {
     const size_t heads = (size_t)(spec->key_heads ? spec->key_heads : spec->query_heads), B = (size_t)spec->batch,
                  Hq = (size_t)spec->query_heads, K = (size_t)spec->keys, D = (size_t)spec->head_dim,
                  V = spec->value_dim ? (size_t)spec->value_dim : D;
-    sdpa_content content = {
-        .q = numbers(spec, &state, B * Hq * (size_t)spec->queries * D, spec->spread != 0 ? spec->spread : 1),
-        .k = numbers(spec, &state, B * heads * K * D, 1),
-        .v = numbers(spec, &state, B * heads * K * V, 1)};
+    sdpa_content content = {.q = numbers(spec, spec->dtype, &state, B * Hq * (size_t)spec->queries * D,
+                                         spec->spread != 0 ? spec->spread : 1),
+                            .k = numbers(spec, spec->dtype, &state, B * heads * K * D, 1),
+                            .v = numbers(spec, spec->dtype, &state, B * heads * K * V, 1)};
     fill_values(spec, content.v, B * heads * K, V);
     fill_masks(spec, &state, &content);
     if (spec->options & SDPA_LENGTHS) {
@@ -233,18 +229,19 @@ static sdpa_content fill_content(const sdpa_case *spec) {
         for (size_t b = 0; b < B; b++)
             content.key_lengths[b] = b == 0 ? (int32_t)K : b == 1 ? 0 : (int32_t)(next_bits(&state) % (K + 1));
     }
-    if (spec->options & SDPA_ALIBI) content.alibi_slopes = numbers(spec, &state, Hq, 0.3);
-    if (spec->options & SDPA_SINKS) content.sinks = numbers(spec, &state, Hq, 1);
+    if (spec->options & SDPA_ALIBI)
+        content.alibi_slopes = numbers(spec, kit_number_dtype(spec->dtype), &state, Hq, 0.3);
+    if (spec->options & SDPA_SINKS) content.sinks = numbers(spec, kit_number_dtype(spec->dtype), &state, Hq, 1);
     poison_unseen(spec, &content);
     return content;
 }
 
 /* ---- Problems --------------------------------------------------------------------------------------- */
 
-static void *put_small(const double *values, size_t count, size_t element, kit_guard guard) {
+static void *put_small(const double *values, size_t count, attn_dtype dtype, kit_guard guard) {
     if (!values) return NULL;
-    char *memory = kit_alloc(count * element, guard);
-    for (size_t i = 0; i < count; i++) put(memory + i * element, element, values[i]);
+    void *memory = kit_alloc(count * kit_element_size(dtype), guard);
+    for (size_t i = 0; i < count; i++) kit_put(dtype, memory, i, values[i]);
     return memory;
 }
 
@@ -313,22 +310,23 @@ sdpa_problem *sdpa_problem_from(const sdpa_case *spec, const sdpa_content *conte
     sdpa_problem *p = kit_array(1, sizeof *p);
     *p = (sdpa_problem){.spec = *spec, .args = ATTN_SDPA_FORWARD_ARGS_INIT, .content = *content};
     p->desc = describe(spec, content);
-    const size_t element = spec->dtype == ATTN_FLOAT32 ? sizeof(float) : sizeof(double), B = (size_t)spec->batch,
-                 Hq = (size_t)spec->query_heads, Hk = (size_t)sdpa_key_heads(&p->desc), Q = (size_t)spec->queries,
-                 K = (size_t)spec->keys, D = (size_t)spec->head_dim, V = (size_t)sdpa_value_dim(&p->desc);
+    const attn_dtype dtype = spec->dtype, number = kit_number_dtype(dtype);
+    const size_t B = (size_t)spec->batch, Hq = (size_t)spec->query_heads, Hk = (size_t)sdpa_key_heads(&p->desc),
+                 Q = (size_t)spec->queries, K = (size_t)spec->keys, D = (size_t)spec->head_dim,
+                 V = (size_t)sdpa_value_dim(&p->desc);
     const size_t *bias = content->bias_shape;
     const unsigned o = spec->options;
-    p->inputs[SDPA_Q] = make_tensor(element, B, Hq, Q, D, o, guard);
-    p->inputs[SDPA_K] = make_tensor(element, B, Hk, K, D, o, guard);
-    p->inputs[SDPA_V] = make_tensor(element, B, Hk, K, V, o, guard);
-    p->inputs[SDPA_INPUT_BIAS] = make_tensor(element, bias[0], bias[1], bias[2], bias[3], o, guard);
-    p->outputs[SDPA_OUTPUT] = make_tensor(element, B, Hq, Q, V, o, guard);
-    p->outputs[SDPA_LSE] = make_tensor(element, B, Hq, 1, Q, o & ~(unsigned)SDPA_TOKENS, guard);
-    p->outputs[SDPA_WEIGHTS] = make_tensor(element, B, Hq, Q, K, o & ~(unsigned)SDPA_TOKENS, guard);
+    p->inputs[SDPA_Q] = make_tensor(dtype, B, Hq, Q, D, o, guard);
+    p->inputs[SDPA_K] = make_tensor(dtype, B, Hk, K, D, o, guard);
+    p->inputs[SDPA_V] = make_tensor(dtype, B, Hk, K, V, o, guard);
+    p->inputs[SDPA_INPUT_BIAS] = make_tensor(dtype, bias[0], bias[1], bias[2], bias[3], o, guard);
+    p->outputs[SDPA_OUTPUT] = make_tensor(dtype, B, Hq, Q, V, o, guard);
+    p->outputs[SDPA_LSE] = make_tensor(number, B, Hq, 1, Q, o & ~(unsigned)SDPA_TOKENS, guard);
+    p->outputs[SDPA_WEIGHTS] = make_tensor(dtype, B, Hq, Q, K, o & ~(unsigned)SDPA_TOKENS, guard);
     p->mask = put_bytes(content->mask, product(content->mask_shape), guard);
     p->key_lengths = put_bytes(content->key_lengths, B * sizeof *content->key_lengths, guard);
-    p->alibi_slopes = put_small(content->alibi_slopes, Hq, element, guard);
-    p->sinks = put_small(content->sinks, Hq, element, guard);
+    p->alibi_slopes = put_small(content->alibi_slopes, Hq, number, guard);
+    p->sinks = put_small(content->sinks, Hq, number, guard);
     set_inputs(p);
     set_outputs(p);
     sdpa_problem_store(p);
@@ -365,6 +363,7 @@ attn_status sdpa_problem_run(sdpa_problem *p, const attn_plan *plan) {
     args.workspace_size = attn_plan_workspace_size(plan);
     args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
     const attn_status status = attn_sdpa_forward(plan, &args);
+    kit_device_wait();
     kit_free(args.workspace);
     return status;
 }
@@ -393,10 +392,7 @@ typedef struct comparison {
 
 static void compare_one(const sdpa_tensor *t, size_t at, size_t index, void *user) {
     const comparison *c = user;
-    float single;
-    double value;
-    memcpy(t->element == sizeof single ? (void *)&single : &value, t->memory + at, t->element);
-    if (t->element == sizeof single) value = (double)single;
+    const double value = kit_get(t->dtype, t->memory + at, 0);
     const double error = gates_error((long double)value, c->expected[index], c->gates[index]);
     if (!(error > c->verdict->error)) return;
     c->verdict->error = error;

@@ -36,11 +36,12 @@ typedef struct sdpa_case {
     uint64_t seed;
 } sdpa_case;
 
-const sdpa_case *sdpa_cases(size_t *count); /* each row in both dtypes */
+const sdpa_case *sdpa_cases(size_t *count); /* each row in every dtype */
 const sdpa_case *sdpa_find_case(const char *name);
 
 /* One tensor in guarded memory; strides in elements. */
 typedef struct sdpa_tensor {
+    attn_dtype dtype;
     size_t element, count[4], stride[4], elements;
     char *memory;
 } sdpa_tensor;

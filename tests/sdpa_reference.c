@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/sdpa_reference.h"
 
-#include <float.h>
+#include "tests/kit_number.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -23,6 +24,9 @@ __float128 sqrtq(__float128 x);
 #define LOG logq
 #define SQRT sqrtq
 #endif
+
+/* Products after which tensor cores cut a sum to float32. */
+enum { TENSOR_TERMS = 16 };
 
 int64_t sdpa_key_heads(const attn_sdpa_desc *desc) { return desc->key_heads ? desc->key_heads : desc->query_heads; }
 
@@ -109,9 +113,12 @@ static void finish_query(const attn_sdpa_desc *desc, const sdpa_content *content
     const int64_t group = desc->query_heads / sdpa_key_heads(desc), V = sdpa_value_dim(desc), S = desc->keys;
     const double *values = content->v + (item * sdpa_key_heads(desc) + head / group) * S * V;
     const size_t row = (size_t)((item * desc->query_heads + head) * desc->queries + query);
-    const bool single = desc->dtype == ATTN_FLOAT32, nothing = !state->count && !content->sinks;
-    const double u = single ? 0x1p-24 : 0x1p-53, eta = single ? (double)FLT_MIN : DBL_MIN;
-    const double c = 2 * state->a + 2 * state->s + sqrt((double)state->count) + 8;
+    const attn_dtype dtype = desc->dtype;
+    const bool nothing = !state->count && !content->sinks, stored_short = kit_number_dtype(dtype) != dtype;
+    const double u = kit_unit(dtype), eta = kit_smallest(dtype);
+    if (stored_short) state->a *= 1 + (double)desc->head_dim / TENSOR_TERMS;
+    const double cuts = stored_short ? 2 * (double)state->count / TENSOR_TERMS : 0;
+    const double c = 2 * state->a + 2 * state->s + sqrt((double)state->count) + cuts + 8;
     if (content->sinks) state->sum += EXP((quad)content->sinks[head] - state->largest);
     for (int64_t j = 0; j < S; j++)
         if (state->attended[j]) state->sum += state->score[j] = EXP(state->score[j] - state->largest);
@@ -120,21 +127,24 @@ static void finish_query(const attn_sdpa_desc *desc, const sdpa_content *content
     for (int64_t j = 0; j < S; j++) {
         const quad p = state->attended[j] ? state->score[j] / state->sum : 0;
         out->attention_weights[row * (size_t)S + (size_t)j] = (long double)p;
-        out->attention_weights_gates[row * (size_t)S + (size_t)j] = 2 * u * c * (double)p + eta;
+        const double gate = 2 * u * c * (double)p + eta;
+        out->attention_weights_gates[row * (size_t)S + (size_t)j] = gate + kit_storage_error(dtype, (double)p + gate);
         state->score[j] = p;
     }
     for (int64_t d = 0; d < V; d++) {
         quad sum = 0;
-        double size = 0, largest = 0;
+        double size = 0, largest = 0, stored = 0;
         for (int64_t j = 0; j < S; j++) {
             if (!state->attended[j]) continue;
             const double v = values[j * V + d];
+            stored += kit_storage_error(dtype, (double)state->score[j]) * fabs(v);
             sum += state->score[j] * (quad)v;
             size += (double)state->score[j] * fabs(v);
             largest = fabs(v) > largest ? fabs(v) : largest;
         }
         out->output[row * (size_t)V + (size_t)d] = (long double)sum;
-        out->output_gates[row * (size_t)V + (size_t)d] = u * c * size + eta * largest;
+        const double gate = u * c * size + eta * largest + stored;
+        out->output_gates[row * (size_t)V + (size_t)d] = gate + kit_storage_error(dtype, fabs((double)sum) + gate);
     }
 }
 

@@ -8,7 +8,9 @@
  *     C   = 2A + 2S + sqrt(T) + 8
  *     output              u C M_d + eta max|v[j][d]|
  *     attention weights   2u C p + eta
- *     lse                 u (2A + 2S + 2 log(T + 1) + 8) */
+ *     lse                 u (2A + 2S + 2 log(T + 1) + 8)
+ * With 16-bit types u is float32's; A is 1 + D / 16 times as much and C has 2T / 16 more, for tensor cores cut sums after 16 products; added are the rounding of the
+ * result, and for the output that of the weights. */
 #ifndef ATTN_TESTS_SDPA_REFERENCE_H
 #define ATTN_TESTS_SDPA_REFERENCE_H
 

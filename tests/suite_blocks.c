@@ -2,6 +2,7 @@
 /* The building blocks against their definitions in long double: the batched matrix product, the masked softmax both ways, and attention
  * put together from them, forward and backward. */
 #include "attention/blocks.h"
+#include "tests/kit_device.h"
 #include "tests/kit_number.h"
 #include "tests/suite.h"
 
@@ -97,6 +98,7 @@ static attn_status multiply(const char *name, int threads, attn_dtype dtype, con
     args.workspace_size = attn_plan_workspace_size(plan);
     args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
     status = attn_matmul(plan, &args);
+    kit_device_wait();
     kit_free(args.workspace);
     attn_plan_destroy(plan);
     return status;
@@ -241,6 +243,7 @@ static attn_status run_forward(const char *name, int threads, softmax_run *r) {
     args.workspace_size = attn_plan_workspace_size(plan);
     args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
     status = attn_softmax_forward(plan, &args);
+    kit_device_wait();
     kit_free(args.workspace);
     attn_plan_destroy(plan);
     return status;
@@ -310,6 +313,7 @@ static attn_status run_backward(const char *name, const softmax_run *r, const vo
     args.workspace_size = attn_plan_workspace_size(plan);
     args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
     status = attn_softmax_backward(plan, &args);
+    kit_device_wait();
     kit_free(args.workspace);
     attn_plan_destroy(plan);
     return status;

@@ -1,45 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts on CUDA, by the emulated module: how they come about or fail to, and what runs do about errors of the runtime. The cases themselves
  * are walked by attention_cases --cuda. */
-#include "tests/suite.h"
+#include "tests/suite_emulated.h"
 
-#include "attention/attention_cuda.h"
-#include "tests/cuda_emulation/emulation.h"
-
-#include <dlfcn.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static attn_status create(const attn_cuda_options *cuda, attn_context **context) {
-    attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
-    options.device = ATTN_DEVICE_CUDA;
-    options.cuda = cuda;
-    return attn_context_create(&options, context);
-}
-
-/* The emulated module: the build's, or one to try in its place. */
-static const char *emulated_module(void) {
-    const char *other = getenv("ATTN_TEST_EMULATED");
-    return other ? other : CUDA_MODULE;
-}
-
-static attn_cuda_options emulated_options(void) {
-    attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
-    cuda.module = emulated_module();
-    return cuda;
-}
-
-/* The machine that the module believes in. */
-static attn_emulated *machine(void) {
-    void *library = dlopen(emulated_module(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    cr_assert(library, "%s", dlerror());
-    attn_emulation_entry entry;
-    void *symbol = dlsym(library, "attn_emulation");
-    cr_assert(symbol);
-    memcpy(&entry, &symbol, sizeof entry);
-    dlclose(library);
-    return entry();
-}
 
 static void expect_cpu_usable(void) {
     attn_context *context;

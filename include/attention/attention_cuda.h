@@ -20,6 +20,11 @@
  *   fork()      a context that was made before it is refused in the child (ATTN_ERROR_FORKED).
  *   Errors      the module brings a CUDA runtime of its own. An error pending on it is refused, not taken (ATTN_ERROR_PENDING); the
  *               record that the caller's runtime keeps is neither read nor changed.
+ *   cuBLAS      implementations with that name load libcublas.so, version 12 or later, from where the system finds it, when a plan first asks
+ *               for them; without it they are refused. Products are in float32, never TF32, and without atomics, on a workspace that is part of the
+ *               run's. A handle that the caller brings is cuBLAS's as this process has it loaded. Its stream, math mode, pointer mode and
+ *               atomics mode are as they were after each run; so is its workspace, if it was on the context's stream already (cublasSetStream
+ *               takes it away). It has to serve nobody else while a run is put on the stream.
  *   The calling thread's current device is left as it was.
  *
  * Without the module, a driver or a device, a program that asks for none of them works as ever: nothing here is loaded before a context
@@ -34,7 +39,8 @@
 extern "C" {
 #endif
 
-struct CUstream_st; /* cudaStream_t points to it; this header needs no other */
+struct CUstream_st; /* cudaStream_t and cublasHandle_t point to these; this header needs no other */
+struct cublasContext;
 
 /* Options of a context on CUDA, for attn_context_options.cuda. Creating one can answer, beside the statuses of every context,
  * ATTN_ERROR_NO_MODULE, ATTN_ERROR_MODULE_VERSION, ATTN_ERROR_NO_DRIVER, ATTN_ERROR_OLD_DRIVER, ATTN_ERROR_NO_DEVICE,
@@ -47,6 +53,8 @@ typedef struct attn_cuda_options {
         *stream; /* a cudaStream_t of that device, alive as long as runs are made; NULL: the default stream */
     const char *
         module; /* file of the module; NULL: libattention_cuda.so beside the library, else in the folder that the library was built with */
+    struct cublasContext *
+        cublas; /* a cublasHandle_t of that device, alive as long as the context and its plans; NULL: one is made when a plan first needs it */
 } attn_cuda_options;
 
 #ifdef __cplusplus

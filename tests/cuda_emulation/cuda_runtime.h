@@ -11,6 +11,7 @@
 
 #define __global__
 #define __device__
+#define __host__
 #define __shared__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __grid_constant__
@@ -74,6 +75,23 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *function);
+
+cudaError_t cudaMemsetAsync(void *memory, int value, std::size_t size, cudaStream_t stream);
+
+/* ---- cuBLAS (cublas.cpp) ------------------------------------------------------------------------ */
+
+/* The file to load it from; tiles small enough for small cases to have several of them, and a workspace that is quickly allocated. */
+const char *attn_emulated_cublas();
+#define ATTN_CUBLAS_LIBRARY attn_emulated_cublas()
+#define ATTN_CUDA_SDPA_SCORES 4000
+#define ATTN_CUDA_SDPA_KEYS 100
+#define ATTN_CUDA_SDPA_QUERIES 24
+#define ATTN_CUDA_LONG_ROW 64
+#define ATTN_CUDA_CUBLAS_WORKSPACE 65536
+
+/* A call of another library's: what it fails with. */
+cudaError_t attn_emulate_library_call();
+std::size_t attn_emulate_draw(std::size_t below);
 
 /* ---- Kernels: launches, and what they see ------------------------------------------------------- */
 

@@ -27,7 +27,7 @@ enum { WARP = 32, MOST_THREADS = 1024, SHARED_BYTES = 227 * 1024 };
 enum : std::size_t { STACK_BYTES = 256 * 1024, GUARD_BYTES = 4096 };
 
 std::mutex one_at_a_time;
-attn_emulated machine = {13000, 13000, 1, 0, 90, 0, 0, 0, cudaErrorInvalidValue, 0, 0, nullptr, 1};
+attn_emulated machine = {13000, 13000, 1, 0, 90, 0, 0, 0, cudaErrorInvalidValue, 0, 0, nullptr, 1, 0, 0, 0, 0};
 
 } // namespace
 
@@ -440,6 +440,24 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     std::snprintf(properties->name, sizeof properties->name, "emulated device %d", device);
     return error;
 }
+
+cudaError_t cudaMemsetAsync(void *memory, int value, std::size_t size, cudaStream_t stream) {
+    const cudaError_t error = enter_device(machine.current);
+    if (error) return error;
+    machine.stream = stream;
+    std::memset(memory, value, size);
+    return cudaSuccess;
+}
+
+/* Another library keeps a record of its own. */
+cudaError_t attn_emulate_library_call() {
+    const int record = machine.record;
+    const cudaError_t error = enter_device(machine.current);
+    machine.record = record;
+    return error;
+}
+
+std::size_t attn_emulate_draw(std::size_t below) { return random_below(below); }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *function) {
     (void)function;

@@ -30,6 +30,8 @@ typedef struct attn_emulated {
     size_t launches;
     void *stream; /* of the last launch */
     uint64_t seed;
+    int without_cublas, old_cublas; /* there is no such library, or one that is too old */
+    size_t handles, products;       /* of cuBLAS: that live, that were computed */
 } attn_emulated;
 
 typedef attn_emulated *(*attn_emulation_entry)(void);
