@@ -22,8 +22,9 @@ template <unsigned VECTORS> struct warp_state {
     attn_warp_row<VECTORS> context;
 
     /* Takes in a group of rows, from step on. All lanes come here with the same step and limit. */
-    __device__ void take(const attn_attend &p, const attn_states &h, std::size_t query, const attn_warp_row<VECTORS> &q,
-                         std::size_t step, std::size_t limit) {
+    template <typename Element>
+    __device__ void take(const attn_attend &p, const attn_states<Element> &h, std::size_t query,
+                         const attn_warp_row<VECTORS> &q, std::size_t step, std::size_t limit) {
         group rows;
         rows.load(h, p.items, query, step, limit);
         const std::size_t own = step + group::mine();
@@ -80,20 +81,20 @@ struct parts {
     }
 };
 
-template <unsigned VECTORS> __global__ void chunk_kernel(const __grid_constant__ attn_attend p) {
+template <unsigned VECTORS, typename Element> __global__ void chunk_kernel(const __grid_constant__ attn_attend p) {
     float *const maxima = reinterpret_cast<float *>(attn_shared), *const sums = maxima + WARPS;
     float *const contexts = sums + WARPS;
     const std::size_t query = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const attn_range range = attn_item_range(p.items, query / p.items.queries);
     const std::size_t first = blockIdx.x % p.chunks * p.steps;
     const std::size_t last = first + p.steps < range.length ? first + p.steps : range.length;
-    const attn_states h(p.h, p.h_batch, p.h_time, p.features, query / p.items.queries);
+    const attn_states<Element> h(static_cast<const Element *>(p.h), p.h_batch, p.h_time, p.features,
+                                 query / p.items.queries);
     attn_warp_row<VECTORS> q;
-    const float *const row = p.scores ? nullptr : attn_row(p.queries, p.items, query);
-    if (row)
-        q.load(row, p.features, false);
-    else
-        q.fill(0.0f);
+    attn_stored_row row = {};
+    if (!p.scores) row = attn_row(p.queries, p.items, query);
+    q.fill(0.0f);
+    if (row.data) q.load_elements(row, p.features);
     warp_state<VECTORS> state;
     state.maximum = -INFINITY;
     state.sum = 0.0f;
@@ -153,8 +154,8 @@ std::size_t attn_attend_steps(std::size_t timesteps) {
 cudaError_t attn_attend_launch(const attn_attend &attend, cudaStream_t stream) {
     cudaError_t error = cudaSuccess;
     if (attend.chunks > 0)
-        error = attn_launch(ATTN_BY_WIDTH(chunk_kernel, attend.features), attend.count * attend.chunks, THREADS,
-                            WARPS * (2 + attend.features) * sizeof(float), stream, attend);
+        error = attn_launch(ATTN_BY_STORAGE(chunk_kernel, attend.features, attend.stored), attend.count * attend.chunks,
+                            THREADS, WARPS * (2 + attend.features) * sizeof(float), stream, attend);
     return error ? error : attn_launch(merge_kernel, attend.count, THREADS, 0, stream, attend);
 }
 

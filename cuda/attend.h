@@ -10,7 +10,8 @@ enum : unsigned { ATTN_ATTEND_WIDEST = 1024 }; /* features */
 
 struct attn_attend {
     attn_items items;
-    const float *h;
+    const void *h;
+    attn_dtype stored; /* how */
     std::ptrdiff_t h_batch, h_time;
     std::size_t features, count; /* count: queries of all items */
     attn_rows queries;           /* unused with scores */

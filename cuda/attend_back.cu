@@ -32,18 +32,16 @@ __device__ float given_gradient(const attn_attend_back &p, std::size_t query, st
 
 template <unsigned VECTORS>
 __device__ void load_query(const attn_attend_back &p, std::size_t query, attn_warp_row<VECTORS> &q) {
-    const float *const row = attn_row(p.queries, p.items, query);
-    if (row)
-        q.load(row, p.features, false);
-    else
-        q.fill(0.0f);
+    const attn_stored_row row = attn_row(p.queries, p.items, query);
+    q.fill(0.0f);
+    if (row.data) q.load_elements(row, p.features);
 }
 
 /* Rows of H and how a query weighs them, in each row's lanes: 0 where it does not attend. */
 template <unsigned VECTORS> struct weighed_rows : attn_row_group<VECTORS> {
     float weight;
 
-    __device__ void load(const attn_attend_back &p, const chunk &c, const attn_states &h, std::size_t query,
+    __device__ void load(const attn_attend_back &p, const chunk &c, const attn_states<float> &h, std::size_t query,
                          const attn_warp_row<VECTORS> &q, std::size_t step) {
         attn_row_group<VECTORS>::load(h, p.items, query, c.range.start + step, c.range.start + c.last);
         const float score = this->dot(q);
@@ -55,7 +53,7 @@ template <unsigned VECTORS> __global__ void means_kernel(const __grid_constant__
     float *const sums = reinterpret_cast<float *>(attn_shared);
     const std::size_t query = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const chunk c = find_chunk(p, query / p.items.queries, blockIdx.x % p.chunks);
-    const attn_states h(p.h, p.h_batch, p.h_time, p.features, c.item);
+    const attn_states<float> h(p.h, p.h_batch, p.h_time, p.features, c.item);
     attn_warp_row<VECTORS> q;
     weighed_rows<VECTORS> rows;
     load_query(p, query, q);
@@ -76,7 +74,7 @@ template <unsigned VECTORS> struct query_back {
     bool first; /* of the item's queries */
     attn_warp_row<VECTORS> q, grad_context, grad_query;
 
-    __device__ void take(const attn_attend_back &p, const chunk &c, const attn_states &h, std::size_t step,
+    __device__ void take(const attn_attend_back &p, const chunk &c, const attn_states<float> &h, std::size_t step,
                          bool whole_out) {
         weighed_rows<VECTORS> rows;
         rows.load(p, c, h, query, q, step);
@@ -130,7 +128,7 @@ template <unsigned VECTORS> __global__ void back_kernel(const __grid_constant__ 
     float *const parts = reinterpret_cast<float *>(attn_shared);
     const std::size_t item = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const chunk c = find_chunk(p, item, blockIdx.x % p.chunks);
-    const attn_states h(p.h, p.h_batch, p.h_time, p.features, item);
+    const attn_states<float> h(p.h, p.h_batch, p.h_time, p.features, item);
     const bool whole_out = attn_aligned_rows(p.grad_h, p.grad_h_batch, p.grad_h_time, p.features);
     enum : unsigned { ROWS = attn_row_group<VECTORS>::ROWS };
     for (std::size_t i = 0; i < p.items.queries; i++) {

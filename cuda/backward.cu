@@ -171,7 +171,7 @@ struct backward {
         h.items = items, h.gradient = p.query, h.more = fold_weights ? nullptr : p.fold;
         h.count = count, h.width = sizes().query_features;
         h.to.last_step = !sizes().given_query;
-        h.to.base = static_cast<const float *>(h.to.last_step ? grad().h : grad().query);
+        h.to.base = h.to.last_step ? grad().h : grad().query;
         h.to.batch = h.to.last_step ? grad().h_batch : grad().query_batch;
         h.to.row = h.to.last_step ? grad().h_time : grad().query_row;
         h.add = h.to.last_step || grad().add_query;

@@ -32,7 +32,8 @@ attn_items attn_call_items(const attn_layer_call *call) {
 attn_rows attn_call_queries(const attn_layer_call *call) {
     attn_rows rows;
     rows.last_step = !call->sizes.given_query;
-    rows.base = static_cast<const float *>(rows.last_step ? call->h : call->query);
+    rows.base = rows.last_step ? call->h : call->query;
+    rows.stored = rows.last_step ? call->sizes.h_dtype : ATTN_FLOAT32;
     rows.batch = rows.last_step ? call->h_batch : call->query_batch;
     rows.row = rows.last_step ? call->h_time : call->query_row;
     return rows;
@@ -41,7 +42,7 @@ attn_rows attn_call_queries(const attn_layer_call *call) {
 attn_rows attn_dense_rows(const float *base, const attn_layer_problem *sizes, std::size_t width) {
     attn_rows rows;
     rows.last_step = false;
-    rows.base = base;
+    rows.base = base, rows.stored = ATTN_FLOAT32;
     rows.row = static_cast<std::ptrdiff_t>(width);
     rows.batch = static_cast<std::ptrdiff_t>(sizes->queries * width);
     return rows;

@@ -44,6 +44,7 @@ const char *refuse(const attn_implementation *implementation, const attn_device 
                    bool *hard) {
     *hard = true;
     if (p->features > ATTN_ATTEND_WIDEST) return "needs features of at most 1024";
+    if (p->training && p->h_dtype != p->dtype) return "has no backward pass for an H in 16 bits to keep something for";
     if (attn_call_too_large(p)) return "needs more blocks than a grid has";
     return attn_call_refuse_multiplied(implementation, device);
 }
@@ -59,7 +60,7 @@ cudaError_t attend(const attn_layer_problem *planned, const attn_layer_call *cal
                    const attn_cuda_kept *kept, cudaStream_t stream) {
     attn_attend a = {};
     a.items = attn_call_items(call);
-    a.h = static_cast<const float *>(call->h), a.h_batch = call->h_batch, a.h_time = call->h_time;
+    a.h = call->h, a.stored = call->sizes.h_dtype, a.h_batch = call->h_batch, a.h_time = call->h_time;
     a.features = call->sizes.features;
     a.count = call->sizes.batch * call->sizes.queries;
     a.scores = p->scores;
@@ -114,6 +115,7 @@ constexpr attn_implementation implementation(const char *name, attn_score score,
     attn_implementation made = {};
     made.name = name, made.operation = ATTN_OPERATION_LAYER_FORWARD;
     made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = true, made.data = by;
+    made.short_h = score != ATTN_SCORE_BAHDANAU;
     made.refuse = refuse, made.workspace_size = workspace_size, made.run = run;
     return made;
 }

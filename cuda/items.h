@@ -3,6 +3,9 @@
 #ifndef ATTN_CUDA_ITEMS_H
 #define ATTN_CUDA_ITEMS_H
 
+#include "attention/attention.h"
+#include "cuda/storage.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <cuda_runtime.h>
@@ -41,21 +44,36 @@ static __device__ inline bool attn_unmasked(const attn_items &items, std::size_t
 
 /* Rows, one a query: given ones, or each item's last step in range, of H. */
 struct attn_rows {
-    const float *base;
+    const void *base;
     std::ptrdiff_t batch, row; /* last_step: row is H's time stride */
     bool last_step;
+    attn_dtype stored;
 };
 
-/* NULL stands for a row of zeros. */
-static __device__ inline const float *attn_row(const attn_rows &rows, const attn_items &items, std::size_t query) {
+/* One of them; without data it stands for a row of zeros. */
+struct attn_stored_row {
+    const void *data;
+    std::ptrdiff_t first;
+    attn_dtype stored;
+
+    __device__ float operator[](std::size_t i) const {
+        const std::ptrdiff_t at = first + static_cast<std::ptrdiff_t>(i);
+        if (stored == ATTN_FLOAT16) return attn_widen(static_cast<const attn_half *>(data)[at]);
+        if (stored == ATTN_BFLOAT16) return attn_widen(static_cast<const attn_bfloat *>(data)[at]);
+        return static_cast<const float *>(data)[at];
+    }
+};
+
+static __device__ inline attn_stored_row attn_row(const attn_rows &rows, const attn_items &items, std::size_t query) {
     const std::size_t item = query / items.queries;
     std::size_t row = query % items.queries;
     if (rows.last_step) {
         const attn_range range = attn_item_range(items, item);
-        if (range.length == 0) return nullptr;
+        if (range.length == 0) return {nullptr, 0, rows.stored};
         row = range.start + range.length - 1;
     }
-    return rows.base + static_cast<std::ptrdiff_t>(item) * rows.batch + static_cast<std::ptrdiff_t>(row) * rows.row;
+    return {rows.base, static_cast<std::ptrdiff_t>(item) * rows.batch + static_cast<std::ptrdiff_t>(row) * rows.row,
+            rows.stored};
 }
 
 /* Rows of two parts, one behind the other. */
@@ -68,8 +86,8 @@ struct attn_joined {
 static __device__ inline float attn_joined_element(const attn_joined &rows, const attn_items &items, std::size_t query,
                                                    std::size_t k) {
     if (k < rows.first_width) return rows.first[query * rows.first_width + k];
-    const float *const second = attn_row(rows.second, items, query);
-    return second ? second[k - rows.first_width] : 0.0f;
+    const attn_stored_row second = attn_row(rows.second, items, query);
+    return second.data ? second[k - rows.first_width] : 0.0f;
 }
 
 #endif

@@ -22,7 +22,7 @@ template <unsigned VECTORS> struct warp_moments {
     float product, weight;
 
     /* All lanes come here with the same step and limit. */
-    __device__ void take(const attn_moments &p, const attn_states &h, std::size_t query,
+    __device__ void take(const attn_moments &p, const attn_states<float> &h, std::size_t query,
                          const attn_warp_row<VECTORS> &grad_context, std::size_t step, std::size_t limit) {
         group rows;
         rows.load(h, p.items, query, step, limit);
@@ -46,7 +46,7 @@ template <unsigned VECTORS> __global__ void moments_kernel(const __grid_constant
     const attn_range range = attn_item_range(p.items, query / p.items.queries);
     const std::size_t first = blockIdx.x % p.chunks * p.steps;
     const std::size_t last = first + p.steps < range.length ? first + p.steps : range.length;
-    const attn_states h(p.h, p.h_batch, p.h_time, p.features, query / p.items.queries);
+    const attn_states<float> h(p.h, p.h_batch, p.h_time, p.features, query / p.items.queries);
     attn_warp_row<VECTORS> grad_context;
     grad_context.load(p.grad_context + query * p.features, p.features, false);
     warp_moments<VECTORS> moments = {0.0f, 0.0f};

@@ -8,13 +8,13 @@
 #include "cuda/warp_row.h"
 
 /* An item's rows of H. */
-struct attn_states {
-    const float *base;
+template <typename Element> struct attn_states {
+    const Element *base;
     std::ptrdiff_t time;
     std::size_t features;
     bool whole; /* they can be read in vectors */
 
-    __device__ attn_states(const float *h, std::ptrdiff_t batch, std::ptrdiff_t time_, std::size_t features_,
+    __device__ attn_states(const Element *h, std::ptrdiff_t batch, std::ptrdiff_t time_, std::size_t features_,
                            std::size_t item)
         : base(h + static_cast<std::ptrdiff_t>(item) * batch), time(time_), features(features_),
           whole(attn_aligned_rows(h, batch, time_, features_)) {}
@@ -31,9 +31,10 @@ template <unsigned VECTORS> struct attn_row_group {
     __device__ bool sees(unsigned g) const { return seen >> g & 1; }
 
     /* All lanes come here with the same step and limit. */
-    __device__ void load(const attn_states &h, const attn_items &items, std::size_t query, std::size_t step,
+    template <typename Element>
+    __device__ void load(const attn_states<Element> &h, const attn_items &items, std::size_t query, std::size_t step,
                          std::size_t limit) {
-        const float *const first = h.base + static_cast<std::ptrdiff_t>(step) * h.time;
+        const Element *const first = h.base + static_cast<std::ptrdiff_t>(step) * h.time;
         if (h.whole && !items.mask && step + ROWS <= limit) {
             seen = ALL;
             ATTN_UNROLL for (unsigned g = 0; g < ROWS; g++) row[g].load_vectors(

@@ -36,6 +36,11 @@ static __device__ inline float attn_widen(attn_bfloat value) {
 
 /* The exponent moves by a product, which puts subnormal numbers right as well. */
 static __device__ inline float attn_widen(attn_half value) {
+#ifdef __CUDACC__
+    float exact;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(exact) : "h"(value.bits));
+    return exact;
+#endif
     const std::uint32_t magnitude = value.bits & 0x7fffu, sign = (value.bits & 0x8000u) << 16;
     const float widened =
         magnitude >= 0x7c00u ? attn_float_of(magnitude << 13 | 0x7f800000u) : attn_float_of(magnitude << 13) * 0x1p112f;

@@ -4,6 +4,7 @@
 #define ATTN_CUDA_WARP_ROW_H
 
 #include "cuda/launch.h"
+#include "cuda/storage.h"
 
 #include <cstdint>
 
@@ -26,6 +27,18 @@ static __device__ inline void attn_store_four(float *to, const float4 &four) {
 #endif
 }
 
+/* Four elements behind one another, which are aligned. */
+static __device__ inline float4 attn_load_four(const float *from) { return *reinterpret_cast<const float4 *>(from); }
+
+template <typename Element> __device__ inline float4 attn_load_four(const Element *from) {
+    struct alignas(ATTN_LANE_ELEMENTS * sizeof(Element)) four_elements {
+        Element element[ATTN_LANE_ELEMENTS];
+    };
+    const four_elements four = *reinterpret_cast<const four_elements *>(from);
+    return {attn_widen(four.element[0]), attn_widen(four.element[1]), attn_widen(four.element[2]),
+            attn_widen(four.element[3])};
+}
+
 /* Lane i has elements 4i to 4i + 3 of each 128. */
 template <unsigned VECTORS> struct attn_warp_row {
     float value[VECTORS][ATTN_LANE_ELEMENTS];
@@ -40,7 +53,7 @@ template <unsigned VECTORS> struct attn_warp_row {
     }
 
     /* Zeros behind the row's end. The same values whether by whole vectors or not. */
-    __device__ void load(const float *row, std::size_t features, bool whole) {
+    template <typename Element> __device__ void load(const Element *row, std::size_t features, bool whole) {
         if (whole)
             load_vectors(row, features);
         else
@@ -48,18 +61,18 @@ template <unsigned VECTORS> struct attn_warp_row {
     }
 
     /* Lanes behind the end stay with the others: the choice is not theirs to make one by one. */
-    __device__ void load_vectors(const float *row, std::size_t features) {
+    template <typename Element> __device__ void load_vectors(const Element *row, std::size_t features) {
         for (unsigned v = 0; v < VECTORS; v++) {
             float4 four = {0.0f, 0.0f, 0.0f, 0.0f};
-            if (place(v) < features) four = *reinterpret_cast<const float4 *>(row + place(v));
+            if (place(v) < features) four = attn_load_four(row + place(v));
             value[v][0] = four.x, value[v][1] = four.y, value[v][2] = four.z, value[v][3] = four.w;
         }
     }
 
-    __device__ void load_elements(const float *row, std::size_t features) {
+    template <typename Row> __device__ void load_elements(const Row &row, std::size_t features) {
         for (unsigned v = 0; v < VECTORS; v++)
             for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++)
-                value[v][j] = place(v) + j < features ? row[place(v) + j] : 0.0f;
+                value[v][j] = place(v) + j < features ? attn_widen(row[place(v) + j]) : 0.0f;
     }
 
     __device__ void store(float *row, std::size_t features, bool whole) const {
@@ -124,10 +137,11 @@ template <unsigned COUNT> __device__ inline float attn_warp_sums(float (&value)[
 }
 
 /* Vectors of four need aligned rows. */
-static __device__ inline bool attn_aligned_rows(const float *base, std::ptrdiff_t batch, std::ptrdiff_t row,
-                                                std::size_t width) {
-    return reinterpret_cast<std::uintptr_t>(base) % sizeof(float4) == 0 && width % ATTN_LANE_ELEMENTS == 0 &&
-           batch % ATTN_LANE_ELEMENTS == 0 && row % ATTN_LANE_ELEMENTS == 0;
+template <typename Element>
+__device__ inline bool attn_aligned_rows(const Element *base, std::ptrdiff_t batch, std::ptrdiff_t row,
+                                         std::size_t width) {
+    return reinterpret_cast<std::uintptr_t>(base) % (ATTN_LANE_ELEMENTS * sizeof(Element)) == 0 &&
+           width % ATTN_LANE_ELEMENTS == 0 && batch % ATTN_LANE_ELEMENTS == 0 && row % ATTN_LANE_ELEMENTS == 0;
 }
 
 /* The kernel for rows of a width, of four that differ in the vectors they take. */
@@ -136,5 +150,16 @@ static __device__ inline bool attn_aligned_rows(const float *base, std::ptrdiff_
      : (width) <= 2 * ATTN_WARP_ELEMENTS ? kernel<2>                                                                   \
      : (width) <= 4 * ATTN_WARP_ELEMENTS ? kernel<4>                                                                   \
                                          : kernel<8>)
+
+/* The same for kernels that take the element of H too. */
+#define ATTN_BY_WIDTH_OF(kernel, width, Element)                                                                       \
+    ((width) <= ATTN_WARP_ELEMENTS       ? kernel<1, Element>                                                          \
+     : (width) <= 2 * ATTN_WARP_ELEMENTS ? kernel<2, Element>                                                          \
+     : (width) <= 4 * ATTN_WARP_ELEMENTS ? kernel<4, Element>                                                          \
+                                         : kernel<8, Element>)
+#define ATTN_BY_STORAGE(kernel, width, stored)                                                                         \
+    ((stored) == ATTN_FLOAT16    ? ATTN_BY_WIDTH_OF(kernel, width, attn_half)                                          \
+     : (stored) == ATTN_BFLOAT16 ? ATTN_BY_WIDTH_OF(kernel, width, attn_bfloat)                                        \
+                                 : ATTN_BY_WIDTH_OF(kernel, width, float))
 
 #endif

@@ -41,7 +41,8 @@ typedef struct attn_layer_problem {
     bool training;  /* forward: kept is filled; always true in a backward pass */
     bool recompute; /* training: nothing that grows with T is kept */
     size_t batch, timesteps, features, queries, query_features, score_width,
-        units; /* queries is 1 when the query is h_t */
+        units;          /* queries is 1 when the query is h_t */
+    attn_dtype h_dtype; /* how H is stored */
 } attn_layer_problem;
 
 /* The gradients of a backward run, resolved and checked as the rest of the call. Incoming ones that are NULL stand for zeros, outgoing ones
@@ -179,6 +180,7 @@ struct attn_implementation {
     attn_score score;
     attn_dtype dtype;
     bool batch_invariant;
+    bool short_h;     /* of the layer: reads H in 16 bits too */
     const void *data; /* the implementation's own, such as its kernel table */
     /* NULL, or the reason why this implementation can't or should not run the problem on this device: features, ISA, libraries.
      * `hard` reasons stay when the implementation is forced; a soft one (slower here by measurement) does not. */

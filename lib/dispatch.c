@@ -60,6 +60,11 @@ static const char *refusal(const attn_choice *choice, const attn_implementation 
     }
     if ((context->options.flags & ATTN_CONTEXT_BATCH_INVARIANT) && !implementation->batch_invariant)
         return "not batch-invariant, as the context's flag demands";
+    if (choice->question->layer && choice->question->layer->h_dtype != implementation->dtype &&
+        !implementation->short_h) {
+        snprintf(text, sizeof(reason_text), "reads no H in %s", attn_dtype_name(choice->question->layer->h_dtype));
+        return text;
+    }
     bool hard = true;
     const char *reason = ask(choice, implementation, &hard);
     return reason && (hard || !choice->lenient) ? reason : NULL;

@@ -44,7 +44,7 @@ void attn_layer_take_inputs(attn_tensors *tensors, const attn_layer_forward_args
     const size_t element = attn_dtype_size(s->dtype);
     const attn_tensor *t;
     if ((t = attn_tensors_add(
-             tensors, &h_kind, args->h, element,
+             tensors, &h_kind, args->h, attn_dtype_size(s->h_dtype),
              &(attn_tensor_shape){{s->batch, s->timesteps, s->features}, {args->h_batch_stride, args->h_time_stride}})))
         call->h = args->h, call->h_batch = t->stride[0], call->h_time = t->stride[1];
     if (s->given_query &&

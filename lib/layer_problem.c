@@ -6,6 +6,17 @@
 #include "lib/status.h"
 #include "lib/structs.h"
 
+static attn_status check_storage(const attn_layer_desc *desc) {
+    const int stored = (int)desc->h_dtype, dtype = (int)desc->dtype;
+    if (stored == 0 || stored == dtype) return ATTN_OK;
+    if (stored != ATTN_FLOAT16 && stored != ATTN_BFLOAT16)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.h_dtype: is %d, want 0, ATTN_FLOAT16 or ATTN_BFLOAT16", stored);
+    if (dtype != ATTN_FLOAT32)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.h_dtype: is %s, want 0 with desc.dtype %s",
+                         attn_dtype_name(desc->h_dtype), attn_dtype_name(desc->dtype));
+    return ATTN_OK;
+}
+
 static attn_status check_values(const attn_layer_desc *desc) {
     const uint64_t unknown = desc->flags & ~(ATTN_LAYER_TRAINING | ATTN_LAYER_RECOMPUTE);
     if (unknown)
@@ -15,7 +26,7 @@ static attn_status check_values(const attn_layer_desc *desc) {
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.score: is %d, want a value of attn_score", score);
     if (dtype < ATTN_FLOAT32 || dtype > ATTN_FLOAT64)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.dtype: is %d, want ATTN_FLOAT32 or ATTN_FLOAT64", dtype);
-    return ATTN_OK;
+    return check_storage(desc);
 }
 
 static attn_status check_sizes(const attn_layer_desc *desc) {
@@ -87,6 +98,7 @@ attn_status attn_layer_resolve_problem(const attn_layer_desc *given, attn_operat
                        : desc.score_width                ? (size_t)desc.score_width
                                                          : features,
         .units = (size_t)desc.units,
+        .h_dtype = desc.h_dtype ? desc.h_dtype : desc.dtype,
     };
     return check_products(problem);
 }

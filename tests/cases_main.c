@@ -7,12 +7,13 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: attention_cases [--case NAME] [--impl NAME] [--cuda MODULE] [--threads N] [--small | --slow] [--list] "
-    "[--probe]\n"
+    "usage: attention_cases [--case NAME] [--impl NAME] [--cuda MODULE] [--threads N] [--storage T]\n"
+    "                       [--small | --slow] [--list] [--probe]\n"
     "  --case NAME   only this case; may be repeated\n"
     "  --impl NAME   only the implementations whose names begin with these fields\n"
     "  --cuda MODULE the cases on CUDA that an implementation of this module can run, on the first GPU\n"
     "  --threads N   threads of a run (default 2)\n"
+    "  --storage T   H stored as f16 or bf16, the cases in float32 alone\n"
     "  --slow        the slow cases too\n"
     "  --list        print the names of the cases\n"
     "  --probe       run nothing: succeed when ATTN_CPU_ISA is a set that this machine has\n"
@@ -30,19 +31,27 @@ static bool is_small(const kit_case *spec) {
     return spec->batch * spec->timesteps * spec->features * width < 1000000;
 }
 
-static int walk_all(walk_tally *tally, bool small, bool slow, bool list) {
+/* With H stored so; 0: as the case has it. */
+static void walk(walk_tally *tally, const kit_case *spec, attn_dtype stored) {
+    kit_case other = *spec;
+    other.h_dtype = stored;
+    if (!stored || spec->dtype == ATTN_FLOAT32) walk_case(tally, &other);
+}
+
+static int walk_all(walk_tally *tally, attn_dtype stored, bool small, bool slow, bool list) {
     size_t count;
     const kit_case *cases = kit_cases(&count);
     for (size_t i = 0; i < count; i++) {
         if (list) puts(cases[i].name);
         if (!list && (slow || !(cases[i].flags & KIT_SLOW)) && (!small || is_small(&cases[i])))
-            walk_case(tally, &cases[i]);
+            walk(tally, &cases[i], stored);
     }
     return list;
 }
 
 int main(int argc, char **argv) {
     walk_tally tally = {.threads = 2};
+    attn_dtype stored = ATTN_FLOAT32;
     bool small = false, slow = false, list = false, named = false;
     for (int i = 1; i < argc; i++) {
         const bool more = i + 1 < argc;
@@ -65,6 +74,10 @@ int main(int argc, char **argv) {
             tally.implementation = tally.implementation ? tally.implementation : "cuda", kit_use_cuda(argv[++i]);
         else if (more && !strcmp(argv[i], "--threads"))
             tally.threads = atoi(argv[++i]);
+        else if (more && !strcmp(argv[i], "--storage") && !strcmp(argv[i + 1], "f16"))
+            stored = ATTN_FLOAT16, i++;
+        else if (more && !strcmp(argv[i], "--storage") && !strcmp(argv[i + 1], "bf16"))
+            stored = ATTN_BFLOAT16, i++;
         else if (more && !strcmp(argv[i], "--case"))
             named = true, i++;
         else
@@ -74,9 +87,9 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--case")) continue;
         const kit_case *spec = kit_find_case(argv[++i]);
         if (!spec) return wrong(argv[i]);
-        walk_case(&tally, spec);
+        walk(&tally, spec, stored);
     }
-    if (!named && walk_all(&tally, small, slow, list)) return 0;
+    if (!named && walk_all(&tally, stored, small, slow, list)) return 0;
     printf("largest error over gate: %.3g\n%zu passed, %zu failed\n", tally.worst, tally.passed, tally.failed);
     return tally.failed || !tally.passed ? 1 : 0;
 }

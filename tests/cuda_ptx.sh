@@ -14,9 +14,10 @@ for source in cuda/*.cu; do
     "$nvcc" -std=c++17 -O3 -Iinclude -I. -arch=compute_80 -ptx "$source" -o "$ptx/$(basename "$source" .cu).ptx"
 done
 
-# cases NAME...: they run on the PTX.
+# cases NAME...: they run on the PTX, with H stored as $stored says.
+stored=
 cases() {
-    local case arguments=()
+    local case arguments=(${stored:+--storage "$stored"})
     for case in "$@"; do arguments+=(--case "$case"); done
     ATTN_CUDA_PTX=$ptx "$build/tests/attention_cases" --cuda "$build/tests/cuda_emulation/libattention_cuda_emulated.so" \
         "${arguments[@]}"
@@ -35,6 +36,14 @@ for case in "${every[@]}"; do
     [ $status = 0 ] || cat "$ptx/log"
     count $status "$case"
 done
+
+for stored in f16 bf16; do
+    status=0
+    cases luong_odd_f32 dot_d8_f32 dot_slices_all_f32 >"$ptx/log" 2>&1 || status=$?
+    [ $status = 0 ] || cat "$ptx/log"
+    count $status "H in $stored"
+done
+stored=
 
 # What is planted: name, file, and a sed program that changes one place; cases that must find it, if not those of products and softmax.
 planted() {

@@ -4,6 +4,7 @@
 #include "attention/attention_cuda.h"
 #include "tests/kit_content.h"
 #include "tests/kit_device.h"
+#include "tests/kit_number.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -129,8 +130,10 @@ static void lay_inputs(kit_problem *problem, const reference_input *in) {
     kit_tensor *t = buffers->inputs;
     attn_layer_forward_args *args = &problem->args;
 
-    t[H] = kit_tensor_make(&(kit_tensor){.element = element, .items = B, .rows = in->timesteps, .width = D}, layout,
-                           guard);
+    const attn_dtype stored = problem->desc.h_dtype ? problem->desc.h_dtype : problem->spec.dtype;
+    const kit_tensor states = {
+        .element = kit_element_size(stored), .items = B, .rows = in->timesteps, .width = D, .short_dtype = stored};
+    t[H] = kit_tensor_make(&states, layout, guard);
     put_states(problem, &t[H], in->h, true);
     args->h = t[H].data;
     if (layout) args->h_batch_stride = (int64_t)t[H].item_stride, args->h_time_stride = (int64_t)t[H].row_stride;
@@ -200,6 +203,7 @@ kit_problem *kit_problem_from(const kit_case *spec, const kit_content *content, 
     problem->desc.features = spec->features;
     problem->desc.queries = spec->queries, problem->desc.query_features = spec->query_features;
     problem->desc.score_width = spec->score_width, problem->desc.units = spec->units;
+    problem->desc.h_dtype = spec->h_dtype;
     problem->args = (attn_layer_forward_args)ATTN_LAYER_FORWARD_ARGS_INIT;
     const reference_input in = kit_problem_input(problem);
     lay_inputs(problem, &in);
@@ -211,6 +215,9 @@ kit_problem *kit_problem_from(const kit_case *spec, const kit_content *content, 
 kit_problem *kit_problem_make(const kit_case *spec, kit_guard guard) {
     const reference_input sizes = resolve(spec, distinct_items(spec));
     const kit_content content = kit_fill_content(spec, &sizes);
+    /* What is stored is what is computed with. */
+    for (size_t i = 0; spec->h_dtype && i < sizes.batch * sizes.timesteps * sizes.features; i++)
+        content.h[i] = kit_round(spec->h_dtype, content.h[i]);
     return kit_problem_from(spec, &content, guard);
 }
 

@@ -70,6 +70,7 @@ typedef struct kit_case {
     int64_t
         distinct; /* item b has the content of item b % distinct, which keeps the reference of a large batch cheap; 0: all differ */
     uint64_t seed;
+    attn_dtype h_dtype; /* how H is stored; 0: as dtype */
 } kit_case;
 
 const kit_case *kit_cases(size_t *count);

@@ -25,6 +25,7 @@ typedef struct kit_tensor {
     size_t element, items, rows, width; /* element: bytes */
     size_t item_stride, row_stride, front, elements;
     char *memory, *data;
+    attn_dtype short_dtype; /* where element is 2 */
 } kit_tensor;
 
 /* `shape` holds the first line of fields. */

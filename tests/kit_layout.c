@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tensors of a problem in guarded memory: strides by the case's options, values converted in and out. */
 #include "tests/kit_content.h"
+#include "tests/kit_number.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,9 @@ static size_t offset(const kit_tensor *t, size_t item, size_t row) {
 void kit_tensor_put(const kit_tensor *t, size_t item, size_t row, const double *values) {
     char *at = t->data + offset(t, item, row);
     for (size_t i = 0; i < t->width; i++) {
-        if (t->element == sizeof(float)) {
+        if (t->element == 2) {
+            kit_put(t->short_dtype, at, i, values[i]);
+        } else if (t->element == sizeof(float)) {
             const float value = (float)values[i];
             memcpy(at + i * sizeof value, &value, sizeof value);
         } else
@@ -45,6 +48,7 @@ double kit_tensor_get(const kit_tensor *t, size_t item, size_t row, size_t i) {
     const char *at = t->data + offset(t, item, row) + i * t->element;
     float single;
     double value;
+    if (t->element == 2) return kit_get(t->short_dtype, at, 0);
     if (t->element == sizeof single) {
         memcpy(&single, at, sizeof single);
         return (double)single;

@@ -114,6 +114,37 @@ Test(cuda, options) {
     attn_context_destroy(context);
 }
 
+static void expect_storage(attn_context *context, attn_score score, attn_dtype dtype, attn_dtype stored, uint64_t flags,
+                           attn_status wanted, const char *part) {
+    attn_layer_desc desc = ATTN_LAYER_DESC_INIT;
+    desc.batch = 2, desc.timesteps = 5, desc.features = 4, desc.units = 3;
+    desc.score = score, desc.dtype = dtype, desc.h_dtype = stored, desc.flags = flags;
+    attn_plan *plan;
+    const attn_status status = attn_layer_forward_plan(context, &desc, &plan);
+    cr_assert(status == wanted, "%s: %s", attn_status_string(status), attn_last_error_message());
+    cr_assert(!part || strstr(attn_last_error_message(), part), "no \"%s\" in: %s", part, attn_last_error_message());
+    attn_plan_destroy(plan);
+}
+
+/* H in 16 bits: who reads it, and who says that it does not. */
+Test(cuda, storage_of_h) {
+    const attn_cuda_options cuda = emulated_options();
+    attn_context *gpu, *cpu;
+    cr_assert(create(&cuda, &gpu) == ATTN_OK && attn_context_create(NULL, &cpu) == ATTN_OK);
+    const attn_status no = ATTN_ERROR_UNSUPPORTED;
+    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT16, 0, ATTN_OK, NULL);
+    expect_storage(gpu, ATTN_SCORE_DOT, ATTN_FLOAT32, ATTN_BFLOAT16, 0, ATTN_OK, NULL);
+    expect_storage(cpu, ATTN_SCORE_DOT, ATTN_FLOAT64, ATTN_FLOAT64, 0, ATTN_OK, NULL);
+    expect_storage(cpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT16, 0, no, "reads no H in f16");
+    expect_storage(gpu, ATTN_SCORE_BAHDANAU, ATTN_FLOAT32, ATTN_BFLOAT16, 0, no, "reads no H in bf16");
+    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT16, ATTN_LAYER_TRAINING, no, "no backward pass");
+    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT64, ATTN_FLOAT16, 0, no, "desc.h_dtype: is f16, want 0");
+    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT64, 0, no, "desc.h_dtype: is 1");
+    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, (attn_dtype)7, 0, no, "desc.h_dtype: is 7");
+    attn_context_destroy(gpu);
+    attn_context_destroy(cpu);
+}
+
 /* A plan on device 0 of two, and the problem that it is for. */
 typedef struct fixture {
     kit_problem *problem;

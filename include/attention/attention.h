@@ -259,7 +259,7 @@ ATTN_API size_t attn_plan_kept_size(const attn_plan *plan);
  *     attention_weights   (B, Tq, T)                pointer given; 0 outside range and mask
  *     lse                 (B, Tq)                   pointer given
  *
- * Weights are dense, row-major, in the layout that Keras stores. All tensors have the descriptor's dtype, in which
+ * Weights are dense, row-major, in the layout that Keras stores. All tensors have the descriptor's dtype (H where h_dtype says otherwise), in which
  * sums are accumulated (in blocks; the error bounds stand in docs/numerics.md); lengths and starts are int32_t, masks uint8_t.
  *
  * Ranges and masks: a mask hides keys, never h_t. Steps outside the range, and steps that the mask hides from all
@@ -290,6 +290,8 @@ typedef struct attn_layer_desc {
     int64_t query_features; /* Dq; 0: D. Must be D with ATTN_LAST_STEP and with dot */
     int64_t score_width;    /* A, bahdanau only; 0: D */
     int64_t units;          /* U >= 0; 0: no w_c and no output */
+    attn_dtype
+        h_dtype; /* how H is stored: ATTN_FLOAT16 or ATTN_BFLOAT16, widened as it is read, with ATTN_FLOAT32; 0: as dtype says */
 } attn_layer_desc;
 
 #ifdef __cplusplus
