@@ -24,6 +24,7 @@ struct pieces {
     float *shift;                 /* (B, Tq) */
     float *part_mean, *part_fold; /* see attn_attend_back */
     float *fold;                  /* (B, Tq, D or A): gradient of the folded or projected query */
+    float *part_weights;          /* see attn_gram: one matrix after the other */
     attn_additive_pieces additive;
 };
 
@@ -39,6 +40,19 @@ size_t chunks_of_fold(const attn_layer_problem *planned, const attn_layer_proble
                               : attn_call_chunks(planned, sizes->timesteps);
 }
 
+/* Floats that the gradient of a matrix takes in shares; those of the largest of all. */
+size_t parts_of_matrix(size_t count, size_t rows, size_t columns) {
+    const size_t shares = attn_gram_shares(count, rows, columns);
+    return shares > 1 ? shares * rows * columns : 0;
+}
+
+size_t parts_of_weights(const attn_layer_problem *s) {
+    const size_t count = s->batch * s->queries, fold = s->score == ATTN_SCORE_DOT ? 0 : width_of_fold(s);
+    const size_t of_w_c = parts_of_matrix(count, s->features + s->query_features, s->units);
+    const size_t of_fold = parts_of_matrix(count, s->query_features, fold);
+    return of_w_c > of_fold ? of_w_c : of_fold;
+}
+
 size_t carve(const attn_layer_problem *planned, const attn_layer_problem *sizes, void *memory, pieces *p) {
     attn_carver carver = {static_cast<char *>(memory), 0, false};
     const size_t count = sizes->batch * sizes->queries, features = sizes->features;
@@ -51,6 +65,7 @@ size_t carve(const attn_layer_problem *planned, const attn_layer_problem *sizes,
     p->part_mean = attn_carve_floats(&carver, parts, 1);
     p->part_fold = attn_carve_floats(&carver, parts, width_of_fold(sizes));
     p->fold = attn_carve_floats(&carver, count, width_of_fold(sizes));
+    p->part_weights = attn_carve_floats(&carver, parts_of_weights(sizes), 1);
     if (is_additive(sizes)) attn_additive_carve(planned, sizes, &carver, &p->additive);
     return attn_carved_size(&carver);
 }
@@ -188,6 +203,7 @@ struct backward {
         attn_gram gram = {};
         gram.items = items, gram.left = left, gram.right = right, gram.count = count;
         gram.result = static_cast<float *>(result), gram.add = grad().add_weights;
+        gram.part = p.part_weights;
         return attn_gram_launch(gram, stream);
     }
 

@@ -65,7 +65,11 @@ defects=(
     'query_back.cu|p.part_mean && c < p.chunks|p.part_mean && c + 1 < p.chunks|dot_t500_f32'
     'query_back.cu|p.add ? row[i % p.width]|p.add && p.more ? row[i % p.width]|luong_odd_f32'
     "gram.cu|column0, right);"$'\n'"        $barrier|column0, right);|luong_d100_f32"
-    'gram.cu|query < p.count && column|query <= p.count && column|luong_b65_f32'
+    'gram.cu|query < last && column|query <= last && column|luong_b65_f32'
+    'gram.cu|? first + launch.share : p.count|? first + launch.share + 1 : p.count|luong_b65_f32'
+    'gram.cu|share * width_of(p.left) * columns|0 * width_of(p.left) * columns|luong_b65_f32'
+    'gram.cu|p.add && launch.shares == 1|p.add|luong_b65_f32'
+    'gram.cu|gram.result, gram.add};|gram.result, false};|luong_b65_f32'
     # the additive score
     "additive_tile.h|k0, column0, w2, W2_PITCH);"$'\n'"            $barrier|k0, column0, w2, W2_PITCH);|bahdanau_d64_f32"
     "additive_tile.h|W2_PITCH, 1);"$'\n'"            $barrier|W2_PITCH, 1);|bahdanau_d100_f32"
