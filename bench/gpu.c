@@ -6,11 +6,13 @@
  *   replay  a captured graph of runs, one behind the other: no launch by the CPU in between
  *
  * The limit is what H's bytes take at the bandwidth of a copy of the device's memory, measured in the same run; a copy's bytes are counted as
- * read and as written. */
+ * read and as written. Attention by composition stands beside its two products alone and the time to write and read the scores twice. */
 #include "attention/attention_cuda.h"
+#include "attention/blocks.h"
 #include "tests/driver.h"
 #include "tests/kit.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +187,92 @@ static void measure(attn_context *context, attn_score score, int64_t batch, int6
     forget(&w);
 }
 
+/* ---- Attention by composition ----------------------------------------------------------------------- */
+
+enum { TENSORS = 6 };
+
+/* A bfloat16 tensor of so many elements, all of them 1. */
+static void *ones(driver_pointer *memory, int64_t elements) {
+    DRIVER_MUST(device->alloc(memory, (size_t)elements * 2));
+    DRIVER_MUST(device->fill(*memory, 0x3f803f80u, (size_t)elements / 2, stream));
+    return (void *)(uintptr_t)*memory;
+}
+
+static void *scratch(driver_pointer *memory, size_t bytes) {
+    if (bytes) DRIVER_MUST(device->alloc(memory, bytes));
+    return (void *)(uintptr_t)*memory;
+}
+
+typedef struct product {
+    attn_plan *plan;
+    attn_matmul_args args;
+} product;
+
+static bool plan_product(attn_context *context, int64_t heads, int64_t rows, int64_t columns, int64_t depth,
+                         uint64_t flags, product *p) {
+    attn_matmul_desc desc = ATTN_MATMUL_DESC_INIT;
+    desc.dtype = ATTN_BFLOAT16, desc.flags = flags, desc.batch = 1, desc.heads = heads;
+    desc.rows = rows, desc.columns = columns, desc.depth = depth;
+    p->args = (attn_matmul_args)ATTN_MATMUL_ARGS_INIT;
+    p->args.a_head_stride = rows * depth, p->args.b_head_stride = columns * depth;
+    return attn_matmul_plan(context, &desc, &p->plan) == ATTN_OK;
+}
+
+/* Microseconds of a run, warm. */
+static double time_attention(const attn_plan *plan, const attn_sdpa_forward_args *args) {
+    bool ok = attn_sdpa_forward(plan, args) == ATTN_OK;
+    start();
+    for (int i = 0; i < COPIES; i++) ok = attn_sdpa_forward(plan, args) == ATTN_OK && ok;
+    const double time = stop() / COPIES;
+    return ok ? time : NAN;
+}
+
+static double time_products(const product *products) {
+    bool ok = true;
+    for (int round = 0; round <= COPIES; round++) {
+        if (round == 1) start();
+        for (int i = 0; i < 2; i++) ok = attn_matmul(products[i].plan, &products[i].args) == ATTN_OK && ok;
+    }
+    const double time = stop() / COPIES;
+    return ok ? time : NAN;
+}
+
+/* The whole beside its two products alone and the time to write and read the scores twice. */
+static void measure_attention(attn_context *context, int64_t heads, int64_t length, int64_t width, double bandwidth) {
+    driver_pointer memory[TENSORS] = {0};
+    attn_sdpa_desc desc = ATTN_SDPA_DESC_INIT;
+    attn_sdpa_forward_args args = ATTN_SDPA_FORWARD_ARGS_INIT;
+    product products[2] = {{0}};
+    attn_plan *plan = NULL;
+    desc.dtype = ATTN_BFLOAT16, desc.batch = 1, desc.query_heads = heads, desc.head_dim = width;
+    desc.queries = desc.keys = length;
+    printf("attention %4lld x %5lld x %lld bf16      ", (long long)heads, (long long)length, (long long)width);
+    if (attn_sdpa_forward_plan(context, &desc, &plan) ||
+        !plan_product(context, heads, length, length, width, ATTN_MATMUL_TRANSPOSE_B, &products[0]) ||
+        !plan_product(context, heads, length, width, length, 0, &products[1])) {
+        printf("refused: %s\n", attn_last_error_message());
+    } else {
+        void *q = ones(&memory[0], heads * length * width), *k = ones(&memory[1], heads * length * width);
+        void *out = ones(&memory[2], heads * length * width), *scores = ones(&memory[3], heads * length * length);
+        args.q = q, args.k = args.v = k, args.output = out;
+        args.workspace_size = attn_plan_workspace_size(plan);
+        args.workspace = scratch(&memory[4], args.workspace_size);
+        products[0].args.a = q, products[0].args.b = k, products[0].args.c = scores;
+        products[1].args.a = scores, products[1].args.b = k, products[1].args.c = out;
+        const size_t room = attn_plan_workspace_size(products[0].plan);
+        products[0].args.workspace = products[1].args.workspace = scratch(&memory[5], room);
+        products[0].args.workspace_size = products[1].args.workspace_size = room;
+        const double whole = time_attention(plan, &args), alone = time_products(products);
+        const double limit = alone + 4 * 2e-3 * (double)(heads * length * length) / bandwidth;
+        printf("%9.1f, products %.1f, with the scores' bytes %.1f: %.2f times\n", whole, alone, limit, whole / limit);
+    }
+    DRIVER_MUST(device->synchronize());
+    for (int i = 0; i < TENSORS; i++)
+        if (memory[i]) DRIVER_MUST(device->free(memory[i]));
+    attn_plan_destroy(plan);
+    for (int i = 0; i < 2; i++) attn_plan_destroy(products[i].plan);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return fputs("usage: attention-bench-gpu MODULE\n", stderr), 2;
     const char *why;
@@ -212,6 +300,9 @@ int main(int argc, char **argv) {
     for (size_t s = 0; s < 2; s++)
         for (size_t b = 0; b < sizeof batches / sizeof *batches; b++)
             measure(context, s ? ATTN_SCORE_BAHDANAU : ATTN_SCORE_LUONG, batches[b], 500, bandwidth);
+    measure_attention(context, 32, 4096, 128, bandwidth);
+    measure_attention(context, 64, 2048, 64, bandwidth);
+    measure_attention(context, 512, 512, 128, bandwidth);
     attn_context_destroy(context);
     return 0;
 }

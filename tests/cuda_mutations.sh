@@ -136,7 +136,7 @@ defects=(
     'cublas.cu|FLOAT_WITHOUT_SHORT_SUMS = 16|FLOAT_WITHOUT_SHORT_SUMS = 0|'"$products"
     'cublas.cu|COMPUTE_FLOAT = 68|COMPUTE_FLOAT = 77|'"$products"
     'cublas.cu|g.transpose_b ? TRANSPOSE : NO_TRANSPOSE, g.transpose_a|g.transpose_a ? TRANSPOSE : NO_TRANSPOSE, g.transpose_b|'"$products"
-    'cublas.cu|last->b == count * d.b && ||'"$products"
+    'cublas.cu|last->b == count * d.b && ||'"$float32"
     'cublas.cu|i * outer.c + j * middle.c|i * outer.c|sdpa/float32*'
     'matmul.cu|p.beta != 0.0f ? p.beta|true ? p.beta|'"$products"
     'cublas.cu|reinterpret_cast<void *>(aligned)|workspace|'"$float32"

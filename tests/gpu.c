@@ -4,6 +4,7 @@
 #include "tests/driver.h"
 #include "tests/kit.h"
 #include "tests/kit_device.h"
+#include "tests/sdpa_kit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,6 +131,71 @@ static void check_streams(const char *one, const char *other, const char *module
     for (int i = 0; i < 2; i++) clear(&pair[i]);
 }
 
+static void poison_attention(const sdpa_problem *problem) {
+    for (int i = 0; i < SDPA_OUTPUTS; i++)
+        memset(problem->outputs[i].memory, 0xff, problem->outputs[i].elements * problem->outputs[i].element);
+}
+
+/* Whether its outputs are these. */
+static bool has_bits(const sdpa_problem *problem, const void *bits) {
+    size_t bytes;
+    void *now = sdpa_problem_bits(problem, &bytes);
+    const bool same = !memcmp(now, bits, bytes);
+    free(now);
+    return same;
+}
+
+static void replay_attention(sdpa_problem *problem, const attn_plan *plan, driver_stream stream) {
+    const char *name = problem->spec.name;
+    size_t bytes;
+    void *first = sdpa_problem_bits(problem, &bytes);
+    attn_sdpa_forward_args args = problem->args;
+    args.workspace_size = attn_plan_workspace_size(plan);
+    args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
+    driver_graph graph;
+    driver_graph_exec exec;
+    poison_attention(problem);
+    DRIVER_MUST(device->capture_begin(stream, DRIVER_CAPTURE_THREAD));
+    const bool captured = attn_sdpa_forward(plan, &args) == ATTN_OK;
+    DRIVER_MUST(device->capture_end(stream, &graph));
+    count(captured, "a run can't be captured", name);
+    count(!has_bits(problem, first), "a captured run ran", name);
+    DRIVER_MUST(device->graph_instantiate(&exec, graph, 0));
+    for (int i = 0; i < 2; i++) {
+        poison_attention(problem);
+        const bool launched = !device->graph_launch(exec, stream);
+        DRIVER_MUST(device->stream_wait(stream));
+        count(launched && has_bits(problem, first), "a replay gives other bits", name);
+    }
+    DRIVER_MUST(device->graph_exec_destroy(exec));
+    DRIVER_MUST(device->graph_destroy(graph));
+    kit_free(args.workspace);
+    free(first);
+}
+
+/* Attention on cuBLAS: right, captured without running, replayed to the same bits. */
+static void check_attention(const char *name, const char *module) {
+    sdpa_problem *problem = sdpa_problem_make(sdpa_find_case(name), KIT_GUARD_BEHIND);
+    driver_stream stream;
+    DRIVER_MUST(device->stream_create(&stream, DRIVER_STREAM_NON_BLOCKING));
+    attn_cuda_options cuda = ATTN_CUDA_OPTIONS_INIT;
+    cuda.module = module, cuda.stream = stream;
+    attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
+    options.device = ATTN_DEVICE_CUDA, options.cuda = &cuda;
+    attn_context *context = NULL;
+    attn_plan *plan = NULL;
+    if (attn_context_create(&options, &context) || attn_sdpa_forward_plan(context, &problem->desc, &plan)) {
+        printf("skipped: %s: %s\n", name, attn_last_error_message());
+    } else {
+        count(sdpa_problem_run(problem, plan) == ATTN_OK && sdpa_problem_check(problem).error <= 1, "is wrong", name);
+        replay_attention(problem, plan, stream);
+    }
+    attn_plan_destroy(plan);
+    attn_context_destroy(context);
+    DRIVER_MUST(device->stream_destroy(stream));
+    sdpa_problem_free(problem);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return fputs("usage: attention_gpu MODULE\n", stderr), 2;
     const char *why;
@@ -138,6 +204,9 @@ int main(int argc, char **argv) {
     kit_device_use(argv[1]);
     check_graph("luong_t500_f32", argv[1]);
     check_graph("dot_d129_f32", argv[1]);
+    check_attention("everything_f32", argv[1]);
+    check_attention("mask_and_bias_bf16", argv[1]);
+    check_attention("one_query_grouped_f16", argv[1]);
     check_streams("luong_d129_f32", "luong_queries_all_f32", argv[1]);
     printf("%d passed, %d failed\n", passed, failed);
     return failed || !passed;
