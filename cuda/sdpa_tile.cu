@@ -136,7 +136,7 @@ template <typename Element> __global__ void normalise_kernel(const __grid_consta
     const tile_row<Element> row(p, r);
     const row_total total(p, r, row.head);
     float weight = 0.0f;
-    if (key >= p.key && key - p.key < p.keys && total.sum != 0.0f && row.attends(p, key)) {
+    if (total.sum != 0.0f && row.attends(p, key)) {
         const float score = row.score(p, key, p.scores[r * p.pitch + (key - p.key)]);
         weight = expf(score - (total.maximum == -INFINITY ? 0.0f : total.maximum)) / total.sum;
     }

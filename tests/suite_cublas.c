@@ -231,13 +231,20 @@ static void lend(void *its_stream, void *ours) {
     attn_cuda_options cuda = emulated_options();
     cuda.cublas = handle, cuda.stream = ours;
     fixture f = make_fixture("everything_f32", &cuda);
+    void *first = NULL;
     for (int run = 0; run < 3; run++) {
         m->fail_at = run == 1 ? 40 : 0;
         if (m->fail_at)
             cr_assert(sdpa_problem_run(f.problem, f.plan) != ATTN_OK && m->fail_at == 0);
         else
             expect_right(&f);
-        void *stream;
+        size_t size;
+        void *stream, *found = sdpa_problem_bits(f.problem, &size);
+        cr_assert(run != 2 || !memcmp(first, found, size), "another run gives other bits");
+        if (run == 0)
+            first = found;
+        else
+            free(found);
         cr_assert(m->stream == ours);
         cr_assert(blas.get_stream(handle, &stream) == 0 && stream == its_stream);
         for (int i = 0; i < 3; i++) {
@@ -245,6 +252,7 @@ static void lend(void *its_stream, void *ours) {
             cr_assert(blas.get[i](handle, &mode) == 0 && mode == modes[i], "mode %d is %d", i, mode);
         }
     }
+    free(first);
     free_fixture(&f);
     cr_assert(m->handles == 1);
     blas.destroy(handle);

@@ -87,7 +87,7 @@ const char *attn_emulated_cublas();
 #define ATTN_CUDA_SDPA_KEYS 100
 #define ATTN_CUDA_SDPA_QUERIES 24
 #define ATTN_CUDA_LONG_ROW 64
-#define ATTN_CUDA_CUBLAS_WORKSPACE 65536
+#define ATTN_CUDA_CUBLAS_WORKSPACE 65600
 
 /* A call of another library's: what it fails with. */
 cudaError_t attn_emulate_library_call();
