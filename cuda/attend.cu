@@ -91,10 +91,10 @@ template <unsigned VECTORS, typename Element> __global__ void chunk_kernel(const
     const attn_states<Element> h(static_cast<const Element *>(p.h), p.h_batch, p.h_time, p.features,
                                  query / p.items.queries);
     attn_warp_row<VECTORS> q;
-    attn_stored_row row = {};
+    attn_stored_row row = {true, nullptr, 0, ATTN_FLOAT32};
     if (!p.scores) row = attn_row(p.queries, p.items, query);
     q.fill(0.0f);
-    if (row.data) q.load_elements(row, p.features);
+    if (!row.zeros) q.load_elements(row, p.features);
     warp_state<VECTORS> state;
     state.maximum = -INFINITY;
     state.sum = 0.0f;

@@ -34,7 +34,7 @@ template <unsigned VECTORS>
 __device__ void load_query(const attn_attend_back &p, std::size_t query, attn_warp_row<VECTORS> &q) {
     const attn_stored_row row = attn_row(p.queries, p.items, query);
     q.fill(0.0f);
-    if (row.data) q.load_elements(row, p.features);
+    if (!row.zeros) q.load_elements(row, p.features);
 }
 
 /* Rows of H and how a query weighs them, in each row's lanes: 0 where it does not attend. */

@@ -36,7 +36,8 @@ __device__ void load(const attn_gram &p, const attn_joined &rows, std::size_t qu
                      std::size_t first, float *tile) {
     for (unsigned i = threadIdx.x; i < DEPTH * TILE; i += THREADS) {
         const std::size_t query = query0 + i / TILE, column = first + i % TILE;
-        tile[i] = query < last && column < width_of(rows) ? attn_joined_element(rows, p.items, query, column) : 0.0f;
+        tile[i] =
+            query < last && column < width_of(rows) ? attn_joined_element<float>(rows, p.items, query, column) : 0.0f;
     }
 }
 

@@ -50,8 +50,9 @@ struct attn_rows {
     attn_dtype stored;
 };
 
-/* One of them; without data it stands for a row of zeros. */
+/* One of them. */
 struct attn_stored_row {
+    bool zeros; /* nothing of data is read then */
     const void *data;
     std::ptrdiff_t first;
     attn_dtype stored;
@@ -69,11 +70,11 @@ static __device__ inline attn_stored_row attn_row(const attn_rows &rows, const a
     std::size_t row = query % items.queries;
     if (rows.last_step) {
         const attn_range range = attn_item_range(items, item);
-        if (range.length == 0) return {nullptr, 0, rows.stored};
+        if (range.length == 0) return {true, rows.base, 0, rows.stored};
         row = range.start + range.length - 1;
     }
-    return {rows.base, static_cast<std::ptrdiff_t>(item) * rows.batch + static_cast<std::ptrdiff_t>(row) * rows.row,
-            rows.stored};
+    return {false, rows.base,
+            static_cast<std::ptrdiff_t>(item) * rows.batch + static_cast<std::ptrdiff_t>(row) * rows.row, rows.stored};
 }
 
 /* Rows of two parts, one behind the other. */
@@ -83,11 +84,14 @@ struct attn_joined {
     std::size_t first_width, second_width;
 };
 
-static __device__ inline float attn_joined_element(const attn_joined &rows, const attn_items &items, std::size_t query,
-                                                   std::size_t k) {
+/* The second part is stored as Element: a choice made for each element would keep loads from overlapping. */
+template <typename Element>
+__device__ inline float attn_joined_element(const attn_joined &rows, const attn_items &items, std::size_t query,
+                                            std::size_t k) {
     if (k < rows.first_width) return rows.first[query * rows.first_width + k];
     const attn_stored_row second = attn_row(rows.second, items, query);
-    return second.data ? second[k - rows.first_width] : 0.0f;
+    if (second.zeros) return 0.0f;
+    return attn_widen((static_cast<const Element *>(rows.second.base) + second.first)[k - rows.first_width]);
 }
 
 #endif

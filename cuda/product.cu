@@ -17,10 +17,11 @@ enum : unsigned {
     PITCH = COLUMNS + 1 /* transposed weights are stored down the columns: without bank conflicts */
 };
 
+template <typename Element>
 __device__ void load_rows(const attn_product &p, std::size_t row0, std::size_t k0, std::size_t depth, float *rows) {
     for (unsigned i = threadIdx.x; i < ROWS * DEPTH; i += THREADS) {
         const std::size_t row = row0 + i / DEPTH, k = k0 + i % DEPTH;
-        rows[i] = row < p.count && k < depth ? attn_joined_element(p.rows, p.items, row, k) : 0.0f;
+        rows[i] = row < p.count && k < depth ? attn_joined_element<Element>(p.rows, p.items, row, k) : 0.0f;
     }
 }
 
@@ -36,14 +37,14 @@ __device__ void load_weights(const attn_product &p, std::size_t column0, std::si
     }
 }
 
-__global__ void product_kernel(const __grid_constant__ attn_product p) {
+template <typename Element> __global__ void product_kernel(const __grid_constant__ attn_product p) {
     float *const rows = reinterpret_cast<float *>(attn_shared), *const weights = rows + ROWS * DEPTH;
     const std::size_t tiles = (p.columns + COLUMNS - 1) / COLUMNS, depth = p.rows.first_width + p.rows.second_width;
     const std::size_t row0 = blockIdx.x / tiles * ROWS, column0 = blockIdx.x % tiles * COLUMNS;
     const unsigned column = threadIdx.x % COLUMNS, first_row = threadIdx.x / COLUMNS * ROWS_OF_THREAD;
     float sums[ROWS_OF_THREAD] = {};
     for (std::size_t k0 = 0; k0 < depth; k0 += DEPTH) {
-        load_rows(p, row0, k0, depth, rows);
+        load_rows<Element>(p, row0, k0, depth, rows);
         load_weights(p, column0, k0, depth, weights);
         __syncthreads();
         float parts[ROWS_OF_THREAD] = {};
@@ -73,6 +74,9 @@ std::size_t attn_product_blocks(std::size_t count, std::size_t columns) {
 }
 
 cudaError_t attn_product_launch(const attn_product &product, cudaStream_t stream) {
-    return attn_launch(product_kernel, attn_product_blocks(product.count, product.columns), THREADS,
+    const auto kernel = product.rows.second.stored == ATTN_FLOAT16    ? product_kernel<attn_half>
+                        : product.rows.second.stored == ATTN_BFLOAT16 ? product_kernel<attn_bfloat>
+                                                                      : product_kernel<float>;
+    return attn_launch(kernel, attn_product_blocks(product.count, product.columns), THREADS,
                        (ROWS * DEPTH + DEPTH * PITCH) * sizeof(float), stream, product);
 }

@@ -82,8 +82,8 @@ __global__ void merge_kernel(const __grid_constant__ attn_merge_parts p) {
 __global__ void hand_back_kernel(const __grid_constant__ attn_hand_back p) {
     for (std::size_t i = first_element(); i < p.count * p.width; i += stride_of_elements()) {
         const attn_stored_row to = attn_row(p.to, p.items, i / p.width);
-        if (!to.data) continue;
-        float *const row = static_cast<float *>(const_cast<void *>(to.data)) + to.first;
+        if (to.zeros) continue;
+        float *const row = static_cast<float *>(const_cast<void *>(p.to.base)) + to.first;
         const float gradient = p.more ? p.gradient[i] + p.more[i] : p.gradient[i];
         row[i % p.width] = p.add ? row[i % p.width] + gradient : gradient;
     }
