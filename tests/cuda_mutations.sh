@@ -47,7 +47,7 @@ defects=(
     'attend_back.cu|!adds && rows.seen == rows.ALL|!adds|luong_d64_f32'
     # reads and writes past the end, of H and of shared memory
     'row_group.h|step + mine() < limit|step + mine() <= limit|dot_lengths_f32'
-    'warp_row.h|place(v) + j < features ? row|place(v) + j <= features ? row|dot_odd_f32'
+    'warp_row.h|place(v) + j < features ? attn|place(v) + j <= features ? attn|dot_odd_f32'
     'attend.cu|WARPS * (2 + attend.features)|WARPS * (1 + attend.features)|dot_odd_f32'
     'product.cu|p.transposed ? i % DEPTH|p.transposed ? i % DEPTH + 1|luong_odd_f32'
     # parts merged amiss
