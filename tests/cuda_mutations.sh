@@ -90,7 +90,6 @@ defects=(
     'additive_back.cu|first_of_group && from == 0|first_of_group|bahdanau_queries_many_f32'
     'additive_back.cu|if (column0 == 0) add_values|add_values|bahdanau_d100_f32'
     'additive_back.cu|column0 > 0;|false;|bahdanau_d100_f32'
-    'additive_back.cu|if (row >= rows.count|if (row >= rows.count + 64|bahdanau_lengths_f32'
     'additive_back.cu|if (tile.first_of_chunk) clear_chunk|if (false) clear_chunk|bahdanau_lengths_f32'
     'additive_back.cu|if (!tile.first_of_group) return;|return;|bahdanau_b65_f32'
     'additive_back.cu|* p.chunks + chunk) *|* p.chunks) *|bahdanau_lengths_f32'
