@@ -60,7 +60,8 @@ planted() {
     mv "$ptx/sound" "$file"
 }
 
-first() { echo "0,/$1/s//$2/"; }
+# The first in each kernel of a file.
+first() { echo "/\\.entry/,/$1/s/$1/$2/"; }
 
 planted 'a barrier less' product "$(first 'bar.sync[^;]*;' '')"
 planted 'a barrier less behind the sums' product "$(first 'bar.sync' 'BAR'); $(first 'bar.sync[^;]*;' ''); s/BAR/bar.sync/"
