@@ -68,6 +68,7 @@ bool attn_call_too_large(const attn_layer_problem *p) {
     const std::size_t columns = p->units > p->features ? p->units : p->features;
     return count > attn_largest_grid || (chunks > 0 && count > attn_largest_grid / chunks) ||
            attn_product_blocks(count, columns) > attn_largest_grid ||
+           attn_attend_too_large(count, p->timesteps, p->units) ||
            attn_product_blocks(count, p->query_features) > attn_largest_grid ||
            attn_product_blocks(count, p->score_width) > attn_largest_grid ||
            attn_additive_most_blocks(p->batch, p->timesteps) > attn_largest_grid;

@@ -15,7 +15,7 @@ namespace {
 struct pieces {
     float *folded;                                 /* (B, Tq, D): K . query, luong */
     float *part_maximum, *part_sum, *part_context; /* see attn_attend */
-    float *context;                                /* (B, Tq, D), for the output */
+    float *maximum, *sum;                          /* (B, Tq): of the softmax */
     float *projected, *scores;                     /* bahdanau: (B, Tq, A), (B, Tq, T) */
 };
 
@@ -28,7 +28,8 @@ size_t carve(const attn_layer_problem *planned, const attn_layer_problem *sizes,
     p->part_maximum = attn_carve_floats(&carver, parts, 1);
     p->part_sum = attn_carve_floats(&carver, parts, 1);
     p->part_context = attn_carve_floats(&carver, parts, features);
-    p->context = sizes->units > 0 ? attn_carve_floats(&carver, count, features) : nullptr;
+    p->maximum = attn_carve_floats(&carver, count, 1);
+    p->sum = attn_carve_floats(&carver, count, 1);
     const bool additive = sizes->score == ATTN_SCORE_BAHDANAU, kept = sizes->training && !sizes->recompute;
     p->projected = additive ? attn_carve_floats(&carver, count, sizes->score_width) : nullptr;
     p->scores = additive && !kept ? attn_carve_floats(&carver, count, sizes->timesteps) : nullptr;
@@ -56,6 +57,16 @@ cudaError_t find_scores(attn_multiplied by, const attn_layer_call *call, const p
     return error ? error : attn_additive_launch(by, scores, stream);
 }
 
+attn_attend_output output_of(const attn_layer_call *call, const attn_cuda_kept *kept) {
+    attn_attend_output output = {};
+    output.queries = attn_call_queries(call), output.query_width = call->sizes.query_features;
+    output.units = call->output || kept->output ? call->sizes.units : 0;
+    output.weights = static_cast<const float *>(call->w_c);
+    output.result = static_cast<float *>(call->output), output.copy = kept->output;
+    output.batch = call->output_batch, output.row = call->output_row;
+    return output;
+}
+
 cudaError_t attend(const attn_layer_problem *planned, const attn_layer_call *call, const pieces *p,
                    const attn_cuda_kept *kept, cudaStream_t stream) {
     attn_attend a = {};
@@ -67,28 +78,15 @@ cudaError_t attend(const attn_layer_problem *planned, const attn_layer_call *cal
     a.queries = p->folded ? attn_dense_rows(p->folded, &call->sizes, a.features) : attn_call_queries(call);
     a.steps = attn_attend_steps(planned->timesteps), a.chunks = attn_call_chunks(planned, call->sizes.timesteps);
     a.part_maximum = p->part_maximum, a.part_sum = p->part_sum, a.part_context = p->part_context;
-    a.maximum = kept->maximum, a.sum = kept->sum;
-    a.context_rows = p->context;
+    a.maximum = kept->maximum ? kept->maximum : p->maximum, a.sum = kept->sum ? kept->sum : p->sum;
+    a.context_rows = kept->context;
     a.context = static_cast<float *>(call->context);
     a.context_batch = call->context_batch, a.context_row = call->context_row;
     a.weights = static_cast<float *>(call->attention_weights);
     a.weights_batch = call->weights_batch, a.weights_row = call->weights_row;
     a.lse = static_cast<float *>(call->lse), a.lse_batch = call->lse_batch;
+    a.output = output_of(call, kept);
     return attn_attend_launch(a, stream);
-}
-
-cudaError_t write_output(const attn_layer_call *call, const float *context, float *copy, cudaStream_t stream) {
-    attn_product product = {};
-    product.items = attn_call_items(call);
-    product.rows = attn_dense_joined(context, call->sizes.features);
-    product.rows.second = attn_call_queries(call), product.rows.second_width = call->sizes.query_features;
-    product.weights = static_cast<const float *>(call->w_c);
-    product.tanh = true;
-    product.count = call->sizes.batch * call->sizes.queries;
-    product.columns = call->sizes.units;
-    product.result = static_cast<float *>(call->output), product.copy = copy;
-    product.result_batch = call->output_batch, product.result_row = call->output_row;
-    return attn_product_launch(product, stream);
 }
 
 attn_status run(const attn_implementation *implementation, attn_device *device, const attn_layer_problem *planned,
@@ -99,15 +97,12 @@ attn_status run(const attn_implementation *implementation, attn_device *device, 
     attn_cuda_kept kept = {};
     carve(planned, &call->sizes, call->workspace, &p);
     if (call->kept) attn_cuda_kept_carve(&call->sizes, call->kept, &kept);
-    if (kept.context) p.context = kept.context;
     if (kept.scores) p.scores = kept.scores;
     attn_current_device current(device->options.ordinal);
     cudaError_t error = current.error;
     if (!error && p.folded) error = attn_fold_queries(call, p.folded, device->stream());
     if (!error && p.scores) error = find_scores(attn_call_multiplied(implementation), call, &p, device->stream());
     if (!error) error = attend(planned, call, &p, &kept, device->stream());
-    if (!error && call->sizes.units > 0 && (call->output || kept.output))
-        error = write_output(call, p.context, kept.output, device->stream());
     return attn_cuda_take(error);
 }
 

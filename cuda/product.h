@@ -10,10 +10,9 @@ struct attn_product {
     attn_joined rows;
     const float *weights;
     bool transposed; /* weights are stored (columns, width) */
-    bool tanh;       /* of the result */
     std::size_t count, columns;
-    float *result, *copy; /* the copy is dense; either may be NULL */
-    bool add;             /* to what stands there; of the result alone */
+    float *result;
+    bool add; /* to what stands there */
     std::ptrdiff_t result_batch, result_row;
 };
 

@@ -136,6 +136,9 @@ template <unsigned COUNT> __device__ inline float attn_warp_sums(float (&value)[
     return attn_lane_sum<ATTN_WARP / COUNT>(value[0]);
 }
 
+/* What a softmax's sum is multiplied by when its maximum goes from one number to another that is not lower; 1 where they are the same infinity. */
+static __device__ inline float attn_rescale(float from, float to) { return from == to ? 1.0f : expf(from - to); }
+
 /* Vectors of four need aligned rows. */
 template <typename Element>
 __device__ inline bool attn_aligned_rows(const Element *base, std::ptrdiff_t batch, std::ptrdiff_t row,
