@@ -30,8 +30,8 @@ __device__ void add_scores(const attn_additive_scores &p, const attn_tile_rows &
     }
 }
 
-template <class Tile> __global__ void scores_kernel(const __grid_constant__ attn_additive_scores p) {
-    const attn_tile_memory<Tile> memory(p.in, reinterpret_cast<float *>(attn_shared));
+template <class Tile, typename Element> __global__ void scores_kernel(const __grid_constant__ attn_additive_scores p) {
+    const attn_tile_memory<Tile, Element> memory(p.in, reinterpret_cast<float *>(attn_shared));
     const std::size_t blocks = (p.in.items.timesteps + Tile::ROWS - 1) / Tile::ROWS;
     const attn_tile_rows rows =
         attn_find_tile_rows(p.in, blockIdx.x / blocks, blockIdx.x % blocks * Tile::ROWS, Tile::ROWS);
@@ -50,8 +50,8 @@ template <class Tile> __global__ void scores_kernel(const __grid_constant__ attn
 template <class Tile> static cudaError_t launch(const attn_additive_scores &scores, cudaStream_t stream) {
     const std::size_t blocks = scores.in.batch * ((scores.in.items.timesteps + Tile::ROWS - 1) / Tile::ROWS);
     if (blocks == 0) return cudaSuccess;
-    return attn_launch(scores_kernel<Tile>, blocks, ATTN_TILE_THREADS, attn_tile_memory<Tile>::FLOATS * sizeof(float),
-                       stream, scores);
+    return attn_launch(ATTN_TILE_BY_STORAGE(scores_kernel, Tile, scores.in.stored), blocks, ATTN_TILE_THREADS,
+                       attn_tile_memory<Tile, float>::FLOATS * sizeof(float), stream, scores);
 }
 
 std::size_t attn_additive_most_blocks(std::size_t batch, std::size_t timesteps) {

@@ -9,7 +9,8 @@
 /* What both passes take. */
 struct attn_additive {
     attn_items items;
-    const float *h;
+    const void *h;
+    attn_dtype stored; /* how */
     std::ptrdiff_t h_batch, h_time;
     std::size_t features, width, batch;
     const float *w2, *v;    /* (features, width), (width) */

@@ -23,7 +23,7 @@ struct back_launch {
 };
 
 /* What a block works on, and where in shared memory. */
-template <class Tile> struct back_tile {
+template <class Tile, typename Element> struct back_tile {
     /* COLUMNS columns of H; as many rows of W2 and TERMS of its columns, where the memory of the product with W2 was; dz. */
     enum : unsigned {
         H_PITCH = COLUMNS + Tile::ACROSS,
@@ -31,11 +31,11 @@ template <class Tile> struct back_tile {
         DZ_PITCH = COLUMNS + Tile::ALONG,
         FLOATS = Tile::ROWS + Tile::ROWS * H_PITCH + COLUMNS * W2_PITCH + Tile::ROWS * DZ_PITCH
     };
-    static_assert(FLOATS - Tile::ROWS * DZ_PITCH >= attn_tile_memory<Tile>::FLOATS,
+    static_assert(FLOATS - Tile::ROWS * DZ_PITCH >= attn_tile_memory<Tile, Element>::FLOATS,
                   "dz stands behind the product's memory");
 
     const attn_additive_back &p;
-    const attn_tile_memory<Tile> memory;
+    const attn_tile_memory<Tile, Element> memory;
     float *const h, *const w2, *const dz;
     attn_tile_rows rows;
     std::size_t group, chunk, column0;
@@ -154,7 +154,7 @@ template <class Tile> struct back_tile {
         for (unsigned first = 0; first < COLUMNS; first += Tile::ROWS) {
             Tile tile = {};
             for (unsigned row = 0; row < Tile::ROWS; row += TERMS)
-                tile.add(h + row * H_PITCH + first, 1, H_PITCH, dz + row * DZ_PITCH, DZ_PITCH, 1);
+                tile.template add<Element>(h + row * H_PITCH + first, 1, H_PITCH, dz + row * DZ_PITCH, DZ_PITCH, 1);
             ATTN_UNROLL for (unsigned i = 0; i < Tile::HEIGHT; i++) {
                 const std::size_t d = d0 + first + Tile::row(i);
                 if (d >= p.in.features) continue;
@@ -179,7 +179,7 @@ template <class Tile> struct back_tile {
             for (unsigned from = 0; from < COLUMNS; from += TERMS) {
                 memory.template load_w2<COLUMNS, TERMS>(p.in, d0, column0 + from, w2, W2_PITCH);
                 __syncthreads();
-                if (p.grad_h) of_h.add(dz + from, DZ_PITCH, 1, w2, 1, W2_PITCH);
+                if (p.grad_h) of_h.template add<float>(dz + from, DZ_PITCH, 1, w2, 1, W2_PITCH);
                 if (p.part_w2 && from == 0) add_w2(d0);
                 __syncthreads();
             }
@@ -200,9 +200,9 @@ __device__ void clear_chunk(const attn_additive_back &p, std::size_t item, std::
               p.in.width);
 }
 
-template <class Tile> __global__ void back_kernel(const __grid_constant__ back_launch launch) {
+template <class Tile, typename Element> __global__ void back_kernel(const __grid_constant__ back_launch launch) {
     const attn_additive_back &p = launch.p;
-    back_tile<Tile> tile(p, reinterpret_cast<float *>(attn_shared));
+    back_tile<Tile, Element> tile(p, reinterpret_cast<float *>(attn_shared));
     const std::size_t total = p.in.batch * p.chunks, each = (total + launch.groups - 1) / launch.groups;
     const std::size_t tiles = (p.in.width + COLUMNS - 1) / COLUMNS, wide = (tiles + launch.slices - 1) / launch.slices;
     const std::size_t first_column = blockIdx.x % launch.slices * wide * COLUMNS, end = first_column + wide * COLUMNS;
@@ -228,8 +228,8 @@ template <class Tile> __global__ void back_kernel(const __grid_constant__ back_l
 }
 
 template <class Tile> cudaError_t launch_one(const back_launch &launch, cudaStream_t stream) {
-    return attn_launch(back_kernel<Tile>, launch.groups * launch.slices, ATTN_TILE_THREADS,
-                       back_tile<Tile>::FLOATS * sizeof(float), stream, launch);
+    return attn_launch(ATTN_TILE_BY_STORAGE(back_kernel, Tile, launch.p.in.stored), launch.groups * launch.slices,
+                       ATTN_TILE_THREADS, back_tile<Tile, float>::FLOATS * sizeof(float), stream, launch);
 }
 
 } // namespace

@@ -31,7 +31,9 @@ struct attn_ffma_tile {
     }
     static __device__ bool first_of_column() { return threadIdx.x % ATTN_WARP < SHARERS; }
 
-    /* sum += a b of 32 terms: a[row * a_row + term * a_term], b[term * b_term + column * b_column]. All threads come here. */
+    /* sum += a b of 32 terms: a[row * a_row + term * a_term], b[term * b_term + column * b_column]; a's numbers are Factors, widened. All threads come
+     * here. */
+    template <typename Factor>
     __device__ void add(const float *a, unsigned a_row, unsigned a_term, const float *b, unsigned b_term,
                         unsigned b_column) {
         float part[HEIGHT][WIDTH] = {};
@@ -61,8 +63,11 @@ struct attn_mma_tile {
     }
     static __device__ bool first_of_column() { return threadIdx.x % ATTN_WARP < SHARERS; }
 
+    /* Factors of 16 bits have 10 bits of fraction at most: they are their own high parts, and the low ones are zeros. */
+    template <typename Factor>
     __device__ void add(const float *a, unsigned a_row, unsigned a_term, const float *b, unsigned b_term,
                         unsigned b_column) {
+        constexpr bool exact = sizeof(Factor) < sizeof(float);
         float part[PRODUCTS][4] = {};
         for (unsigned k = 0; k < ATTN_TILE_TERMS; k += ATTN_MMA_DEPTH) {
             unsigned a_high[4], a_low[4];
@@ -73,7 +78,7 @@ struct attn_mma_tile {
                 ATTN_UNROLL for (unsigned i = 0; i < 2; i++)
                     attn_split_tf32(b[(k + within() + i * 4) * b_term + (n * ATTN_MMA_COLUMNS + group()) * b_column],
                                     b_high[i], b_low[i]);
-                attn_mma_tf32(part[n], a_low, b_high);
+                if constexpr (!exact) attn_mma_tf32(part[n], a_low, b_high);
                 attn_mma_tf32(part[n], a_high, b_low);
                 attn_mma_tf32(part[n], a_high, b_high);
             }
@@ -113,7 +118,7 @@ static __device__ inline attn_tile_rows attn_find_tile_rows(const attn_additive 
 }
 
 /* A block's shared memory: which of its rows are seen, and what a step of H W2 takes: 32 columns of H, 32 rows of W2. */
-template <class Tile> struct attn_tile_memory {
+template <class Tile, typename Element> struct attn_tile_memory {
     enum : unsigned {
         FOUR = ATTN_LANE_ELEMENTS,
         H_PITCH = ATTN_TILE_TERMS + Tile::ALONG,
@@ -124,7 +129,8 @@ template <class Tile> struct attn_tile_memory {
     bool whole_h, whole_w2;
 
     __device__ attn_tile_memory(const attn_additive &p, float *shared)
-        : seen(shared), floats(shared + Tile::ROWS), whole_h(attn_aligned_rows(p.h, p.h_batch, p.h_time, p.features)),
+        : seen(shared), floats(shared + Tile::ROWS),
+          whole_h(attn_aligned_rows(static_cast<const Element *>(p.h), p.h_batch, p.h_time, p.features)),
           whole_w2(attn_aligned_rows(p.w2, 0, static_cast<std::ptrdiff_t>(p.width), p.width)) {}
 
     __device__ void mark_seen(const attn_additive &p, const attn_tile_rows &rows) const {
@@ -133,12 +139,13 @@ template <class Tile> struct attn_tile_memory {
     }
 
     /* Four elements of a row that has so many, zeros behind its end. */
-    static __device__ void copy_four(const float *row, std::size_t at, std::size_t end, bool whole, float *to) {
+    template <typename Stored>
+    static __device__ void copy_four(const Stored *row, std::size_t at, std::size_t end, bool whole, float *to) {
         if (whole && at < end) {
-            const float4 four = *reinterpret_cast<const float4 *>(row + at);
+            const float4 four = attn_load_four(row + at);
             to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
         } else {
-            for (unsigned j = 0; j < FOUR; j++) to[j] = at + j < end ? row[at + j] : 0.0f;
+            for (unsigned j = 0; j < FOUR; j++) to[j] = at + j < end ? attn_widen(row[at + j]) : 0.0f;
         }
     }
 
@@ -148,7 +155,7 @@ template <class Tile> struct attn_tile_memory {
                            unsigned pitch) const {
         for (unsigned i = threadIdx.x; i < Tile::ROWS * COUNT / FOUR; i += ATTN_TILE_THREADS) {
             const unsigned row = i / (COUNT / FOUR), inner = i % (COUNT / FOUR) * FOUR;
-            const float *const from = p.h + rows.place(p.h_batch, p.h_time, row);
+            const Element *const from = static_cast<const Element *>(p.h) + rows.place(p.h_batch, p.h_time, row);
             const std::size_t end = seen[row] != 0.0f ? p.features : 0;
             copy_four(from, first + inner, end, whole_h, to + row * pitch + inner);
         }
@@ -173,10 +180,16 @@ template <class Tile> struct attn_tile_memory {
             load_h<ATTN_TILE_TERMS>(p, rows, k0, h, H_PITCH);
             load_w2<ATTN_TILE_TERMS, ATTN_TILE_COLUMNS>(p, k0, column0, w2, W2_PITCH);
             __syncthreads();
-            tile.add(h, H_PITCH, 1, w2, W2_PITCH, 1);
+            tile.template add<Element>(h, H_PITCH, 1, w2, W2_PITCH, 1);
             __syncthreads();
         }
     }
 };
+
+/* The kernel for a tile, of three that differ in how H is stored. */
+#define ATTN_TILE_BY_STORAGE(kernel, Tile, stored)                                                                     \
+    ((stored) == ATTN_FLOAT16    ? kernel<Tile, attn_half>                                                             \
+     : (stored) == ATTN_BFLOAT16 ? kernel<Tile, attn_bfloat>                                                           \
+                                 : kernel<Tile, float>)
 
 #endif

@@ -41,7 +41,8 @@ __device__ void load_query(const attn_attend_back &p, std::size_t query, attn_wa
 template <unsigned VECTORS> struct weighed_rows : attn_row_group<VECTORS> {
     float weight;
 
-    __device__ void load(const attn_attend_back &p, const chunk &c, const attn_states<float> &h, std::size_t query,
+    template <typename Element>
+    __device__ void load(const attn_attend_back &p, const chunk &c, const attn_states<Element> &h, std::size_t query,
                          const attn_warp_row<VECTORS> &q, std::size_t step) {
         attn_row_group<VECTORS>::load(h, p.items, query, c.range.start + step, c.range.start + c.last);
         const float score = this->dot(q);
@@ -49,11 +50,11 @@ template <unsigned VECTORS> struct weighed_rows : attn_row_group<VECTORS> {
     }
 };
 
-template <unsigned VECTORS> __global__ void means_kernel(const __grid_constant__ attn_attend_back p) {
+template <unsigned VECTORS, typename Element> __global__ void means_kernel(const __grid_constant__ attn_attend_back p) {
     float *const sums = reinterpret_cast<float *>(attn_shared);
     const std::size_t query = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const chunk c = find_chunk(p, query / p.items.queries, blockIdx.x % p.chunks);
-    const attn_states<float> h(p.h, p.h_batch, p.h_time, p.features, c.item);
+    const attn_states<Element> h(static_cast<const Element *>(p.h), p.h_batch, p.h_time, p.features, c.item);
     attn_warp_row<VECTORS> q;
     weighed_rows<VECTORS> rows;
     load_query(p, query, q);
@@ -74,7 +75,8 @@ template <unsigned VECTORS> struct query_back {
     bool first; /* of the item's queries */
     attn_warp_row<VECTORS> q, grad_context, grad_query;
 
-    __device__ void take(const attn_attend_back &p, const chunk &c, const attn_states<float> &h, std::size_t step,
+    template <typename Element>
+    __device__ void take(const attn_attend_back &p, const chunk &c, const attn_states<Element> &h, std::size_t step,
                          bool whole_out) {
         weighed_rows<VECTORS> rows;
         rows.load(p, c, h, query, q, step);
@@ -124,11 +126,11 @@ template <unsigned VECTORS> struct query_back {
     }
 };
 
-template <unsigned VECTORS> __global__ void back_kernel(const __grid_constant__ attn_attend_back p) {
+template <unsigned VECTORS, typename Element> __global__ void back_kernel(const __grid_constant__ attn_attend_back p) {
     float *const parts = reinterpret_cast<float *>(attn_shared);
     const std::size_t item = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const chunk c = find_chunk(p, item, blockIdx.x % p.chunks);
-    const attn_states<float> h(p.h, p.h_batch, p.h_time, p.features, item);
+    const attn_states<Element> h(static_cast<const Element *>(p.h), p.h_batch, p.h_time, p.features, item);
     const bool whole_out = attn_aligned_rows(p.grad_h, p.grad_h_batch, p.grad_h_time, p.features);
     enum : unsigned { ROWS = attn_row_group<VECTORS>::ROWS };
     for (std::size_t i = 0; i < p.items.queries; i++) {
@@ -154,12 +156,12 @@ template <unsigned VECTORS> __global__ void back_kernel(const __grid_constant__ 
 
 cudaError_t attn_attend_back_means(const attn_attend_back &back, cudaStream_t stream) {
     if (back.chunks == 0) return cudaSuccess;
-    return attn_launch(ATTN_BY_WIDTH(means_kernel, back.features), back.batch * back.items.queries * back.chunks,
-                       THREADS, WARPS * sizeof(float), stream, back);
+    return attn_launch(ATTN_BY_STORAGE(means_kernel, back.features, back.stored),
+                       back.batch * back.items.queries * back.chunks, THREADS, WARPS * sizeof(float), stream, back);
 }
 
 cudaError_t attn_attend_back_launch(const attn_attend_back &back, cudaStream_t stream) {
     if (back.chunks == 0) return cudaSuccess;
-    return attn_launch(ATTN_BY_WIDTH(back_kernel, back.features), back.batch * back.chunks, THREADS,
+    return attn_launch(ATTN_BY_STORAGE(back_kernel, back.features, back.stored), back.batch * back.chunks, THREADS,
                        WARPS * back.features * sizeof(float), stream, back);
 }

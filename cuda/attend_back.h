@@ -12,7 +12,8 @@
 
 struct attn_attend_back {
     attn_items items;
-    const float *h;
+    const void *h;
+    attn_dtype stored; /* how */
     std::ptrdiff_t h_batch, h_time;
     std::size_t features, batch;
     attn_rows queries; /* as the scores have them: folded */

@@ -143,7 +143,7 @@ struct backward {
     attn_attend_back over_h() const {
         attn_attend_back b = {};
         b.items = items;
-        b.h = static_cast<const float *>(call->h), b.h_batch = call->h_batch, b.h_time = call->h_time;
+        b.h = call->h, b.stored = sizes().h_dtype, b.h_batch = call->h_batch, b.h_time = call->h_time;
         b.features = sizes().features, b.batch = sizes().batch;
         b.queries = p.folded ? attn_dense_rows(p.folded, &call->sizes, b.features) : attn_call_queries(call);
         b.steps = attn_attend_steps(planned->timesteps), b.chunks = attn_call_chunks(planned, sizes().timesteps);
@@ -264,7 +264,7 @@ cudaError_t clear_rows_of_h(const attn_layer_call *call, cudaStream_t stream) {
 constexpr attn_implementation implementation(const char *name, attn_score score, const attn_multiplied *by) {
     attn_implementation made = {};
     made.name = name, made.operation = ATTN_OPERATION_LAYER_BACKWARD;
-    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = true, made.data = by;
+    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = made.short_h = true, made.data = by;
     made.refuse = refuse, made.workspace_size = workspace_size, made.run = run;
     return made;
 }

@@ -19,7 +19,7 @@ attn_moments moments_of(const attn_backward_additive &run) {
     const attn_layer_call_gradients &grad = call->grad;
     attn_moments m = {};
     m.items = attn_call_items(call);
-    m.h = static_cast<const float *>(call->h), m.h_batch = call->h_batch, m.h_time = call->h_time;
+    m.h = call->h, m.stored = call->sizes.h_dtype, m.h_batch = call->h_batch, m.h_time = call->h_time;
     m.features = call->sizes.features, m.count = call->sizes.batch * call->sizes.queries;
     m.steps = attn_attend_steps(run.planned->timesteps);
     m.chunks = attn_call_chunks(run.planned, call->sizes.timesteps);

@@ -98,7 +98,7 @@ cudaError_t attn_project_queries(const attn_layer_call *call, float *projected, 
 attn_additive attn_call_additive(const attn_layer_call *call, const float *projected) {
     attn_additive additive;
     additive.items = attn_call_items(call);
-    additive.h = static_cast<const float *>(call->h), additive.h_batch = call->h_batch;
+    additive.h = call->h, additive.stored = call->sizes.h_dtype, additive.h_batch = call->h_batch;
     additive.h_time = call->h_time;
     additive.features = call->sizes.features, additive.width = call->sizes.score_width;
     additive.batch = call->sizes.batch;

@@ -45,7 +45,6 @@ const char *refuse(const attn_implementation *implementation, const attn_device 
                    bool *hard) {
     *hard = true;
     if (p->features > ATTN_ATTEND_WIDEST) return "needs features of at most 1024";
-    if (p->training && p->h_dtype != p->dtype) return "has no backward pass for an H in 16 bits to keep something for";
     if (attn_call_too_large(p)) return "needs more blocks than a grid has";
     return attn_call_refuse_multiplied(implementation, device);
 }
@@ -109,8 +108,7 @@ attn_status run(const attn_implementation *implementation, attn_device *device, 
 constexpr attn_implementation implementation(const char *name, attn_score score, const attn_multiplied *by) {
     attn_implementation made = {};
     made.name = name, made.operation = ATTN_OPERATION_LAYER_FORWARD;
-    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = true, made.data = by;
-    made.short_h = score != ATTN_SCORE_BAHDANAU;
+    made.score = score, made.dtype = ATTN_FLOAT32, made.batch_invariant = made.short_h = true, made.data = by;
     made.refuse = refuse, made.workspace_size = workspace_size, made.run = run;
     return made;
 }

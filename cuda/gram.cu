@@ -32,16 +32,17 @@ std::size_t tiles_of(std::size_t width) { return (width + TILE - 1) / TILE; }
 __device__ std::size_t width_of(const attn_joined &rows) { return rows.first_width + rows.second_width; }
 
 /* Columns [first, first + TILE) of queries from query0 on, zeros behind the ends. */
+template <typename Element>
 __device__ void load(const attn_gram &p, const attn_joined &rows, std::size_t query0, std::size_t last,
                      std::size_t first, float *tile) {
     for (unsigned i = threadIdx.x; i < DEPTH * TILE; i += THREADS) {
         const std::size_t query = query0 + i / TILE, column = first + i % TILE;
         tile[i] =
-            query < last && column < width_of(rows) ? attn_joined_element<float>(rows, p.items, query, column) : 0.0f;
+            query < last && column < width_of(rows) ? attn_joined_element<Element>(rows, p.items, query, column) : 0.0f;
     }
 }
 
-__global__ void gram_kernel(const __grid_constant__ gram_launch launch) {
+template <typename Element> __global__ void gram_kernel(const __grid_constant__ gram_launch launch) {
     const attn_gram &p = launch.p;
     float *const left = reinterpret_cast<float *>(attn_shared), *const right = left + DEPTH * TILE;
     const std::size_t columns = width_of(p.right), tiles = (columns + TILE - 1) / TILE;
@@ -52,8 +53,8 @@ __global__ void gram_kernel(const __grid_constant__ gram_launch launch) {
     const unsigned column = threadIdx.x % TILE, first_row = threadIdx.x / TILE * ROWS_OF_THREAD;
     float sums[ROWS_OF_THREAD] = {};
     for (std::size_t query = first; query < last; query += DEPTH) {
-        load(p, p.left, query, last, row0, left);
-        load(p, p.right, query, last, column0, right);
+        load<Element>(p, p.left, query, last, row0, left);
+        load<Element>(p, p.right, query, last, column0, right);
         __syncthreads();
         float parts[ROWS_OF_THREAD] = {};
         for (unsigned k = 0; k < DEPTH; k++)
@@ -86,7 +87,11 @@ cudaError_t attn_gram_launch(const attn_gram &gram, cudaStream_t stream) {
     if (rows == 0 || columns == 0) return cudaSuccess;
     gram_launch launch = {gram, attn_gram_shares(gram.count, rows, columns), gram.count};
     launch.share = ((gram.count + launch.shares - 1) / launch.shares + DEPTH - 1) / DEPTH * DEPTH;
-    const cudaError_t error = attn_launch(gram_kernel, tiles_of(rows) * tiles_of(columns) * launch.shares, THREADS,
+    const attn_dtype stored = gram.left.second_width > 0 ? gram.left.second.stored : gram.right.second.stored;
+    const auto kernel = stored == ATTN_FLOAT16    ? gram_kernel<attn_half>
+                        : stored == ATTN_BFLOAT16 ? gram_kernel<attn_bfloat>
+                                                  : gram_kernel<float>;
+    const cudaError_t error = attn_launch(kernel, tiles_of(rows) * tiles_of(columns) * launch.shares, THREADS,
                                           2 * DEPTH * TILE * sizeof(float), stream, launch);
     if (error || launch.shares == 1) return error;
     const attn_merge_parts merge = {gram.part, 1, launch.shares, rows * columns, gram.result, gram.add};

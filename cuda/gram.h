@@ -9,8 +9,8 @@
  * through its share of the queries in order; shares are summed up in order, too. */
 struct attn_gram {
     attn_items items;
-    attn_joined left, right;
-    std::size_t count; /* queries */
+    attn_joined left, right; /* one of them may have a second part */
+    std::size_t count;       /* queries */
     float *result;
     bool add;    /* to what stands there */
     float *part; /* (shares, left's width, right's width); unused when there is one share */

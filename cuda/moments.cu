@@ -22,7 +22,8 @@ template <unsigned VECTORS> struct warp_moments {
     float product, weight;
 
     /* All lanes come here with the same step and limit. */
-    __device__ void take(const attn_moments &p, const attn_states<float> &h, std::size_t query,
+    template <typename Element>
+    __device__ void take(const attn_moments &p, const attn_states<Element> &h, std::size_t query,
                          const attn_warp_row<VECTORS> &grad_context, std::size_t step, std::size_t limit) {
         group rows;
         rows.load(h, p.items, query, step, limit);
@@ -40,13 +41,14 @@ template <unsigned VECTORS> struct warp_moments {
     }
 };
 
-template <unsigned VECTORS> __global__ void moments_kernel(const __grid_constant__ attn_moments p) {
+template <unsigned VECTORS, typename Element> __global__ void moments_kernel(const __grid_constant__ attn_moments p) {
     float *const products = reinterpret_cast<float *>(attn_shared), *const weights = products + WARPS;
     const std::size_t query = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const attn_range range = attn_item_range(p.items, query / p.items.queries);
     const std::size_t first = blockIdx.x % p.chunks * p.steps;
     const std::size_t last = first + p.steps < range.length ? first + p.steps : range.length;
-    const attn_states<float> h(p.h, p.h_batch, p.h_time, p.features, query / p.items.queries);
+    const attn_states<Element> h(static_cast<const Element *>(p.h), p.h_batch, p.h_time, p.features,
+                                 query / p.items.queries);
     attn_warp_row<VECTORS> grad_context;
     grad_context.load(p.grad_context + query * p.features, p.features, false);
     warp_moments<VECTORS> moments = {0.0f, 0.0f};
@@ -82,8 +84,8 @@ __global__ void shift_kernel(const __grid_constant__ attn_moments p) {
 cudaError_t attn_moments_launch(const attn_moments &moments, cudaStream_t stream) {
     if (moments.chunks == 0) return cudaSuccess;
     const cudaError_t error =
-        attn_launch(ATTN_BY_WIDTH(moments_kernel, moments.features), moments.count * moments.chunks, THREADS,
-                    2 * WARPS * sizeof(float), stream, moments);
+        attn_launch(ATTN_BY_STORAGE(moments_kernel, moments.features, moments.stored), moments.count * moments.chunks,
+                    THREADS, 2 * WARPS * sizeof(float), stream, moments);
     return error ? error
                  : attn_launch(shift_kernel, (moments.count + THREADS - 1) / THREADS, THREADS, 0, stream, moments);
 }

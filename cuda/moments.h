@@ -11,7 +11,8 @@
 
 struct attn_moments {
     attn_items items;
-    const float *h;
+    const void *h;
+    attn_dtype stored; /* how */
     std::ptrdiff_t h_batch, h_time;
     std::size_t features, count; /* count: queries of all items */
     std::size_t steps, chunks;

@@ -147,22 +147,15 @@ __device__ inline bool attn_aligned_rows(const Element *base, std::ptrdiff_t bat
            width % ATTN_LANE_ELEMENTS == 0 && batch % ATTN_LANE_ELEMENTS == 0 && row % ATTN_LANE_ELEMENTS == 0;
 }
 
-/* The kernel for rows of a width, of four that differ in the vectors they take. */
-#define ATTN_BY_WIDTH(kernel, width)                                                                                   \
-    ((width) <= ATTN_WARP_ELEMENTS       ? kernel<1>                                                                   \
-     : (width) <= 2 * ATTN_WARP_ELEMENTS ? kernel<2>                                                                   \
-     : (width) <= 4 * ATTN_WARP_ELEMENTS ? kernel<4>                                                                   \
-                                         : kernel<8>)
-
-/* The same for kernels that take the element of H too. */
-#define ATTN_BY_WIDTH_OF(kernel, width, Element)                                                                       \
+/* The kernel for rows of a width, of four that differ in the vectors they take, and by how the rows of H are stored. */
+#define ATTN_BY_WIDTH(kernel, width, Element)                                                                          \
     ((width) <= ATTN_WARP_ELEMENTS       ? kernel<1, Element>                                                          \
      : (width) <= 2 * ATTN_WARP_ELEMENTS ? kernel<2, Element>                                                          \
      : (width) <= 4 * ATTN_WARP_ELEMENTS ? kernel<4, Element>                                                          \
                                          : kernel<8, Element>)
 #define ATTN_BY_STORAGE(kernel, width, stored)                                                                         \
-    ((stored) == ATTN_FLOAT16    ? ATTN_BY_WIDTH_OF(kernel, width, attn_half)                                          \
-     : (stored) == ATTN_BFLOAT16 ? ATTN_BY_WIDTH_OF(kernel, width, attn_bfloat)                                        \
-                                 : ATTN_BY_WIDTH_OF(kernel, width, float))
+    ((stored) == ATTN_FLOAT16    ? ATTN_BY_WIDTH(kernel, width, attn_half)                                             \
+     : (stored) == ATTN_BFLOAT16 ? ATTN_BY_WIDTH(kernel, width, attn_bfloat)                                           \
+                                 : ATTN_BY_WIDTH(kernel, width, float))
 
 #endif

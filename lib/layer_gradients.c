@@ -57,7 +57,7 @@ static void take_rows(attn_tensors *tensors, const attn_layer_backward_args *arg
     attn_layer_call_gradients *grad = &call->grad;
     const size_t element = attn_dtype_size(s->dtype);
     const attn_tensor *t;
-    if ((t = attn_tensors_add(tensors, &h_kind, args->grad_h, attn_dtype_size(s->h_dtype),
+    if ((t = attn_tensors_add(tensors, &h_kind, args->grad_h, element,
                               &(attn_tensor_shape){{s->batch, s->timesteps, s->features},
                                                    {args->grad_h_batch_stride, args->grad_h_time_stride}})))
         grad->h = args->grad_h, grad->h_batch = t->stride[0], grad->h_time = t->stride[1];

@@ -114,16 +114,26 @@ Test(cuda, options) {
     attn_context_destroy(context);
 }
 
-static void expect_storage(attn_context *context, attn_score score, attn_dtype dtype, attn_dtype stored, uint64_t flags,
+static void expect_storage(attn_context *context, attn_score score, attn_dtype dtype, attn_dtype stored,
                            attn_status wanted, const char *part) {
     attn_layer_desc desc = ATTN_LAYER_DESC_INIT;
     desc.batch = 2, desc.timesteps = 5, desc.features = 4, desc.units = 3;
-    desc.score = score, desc.dtype = dtype, desc.h_dtype = stored, desc.flags = flags;
-    attn_plan *plan;
-    const attn_status status = attn_layer_forward_plan(context, &desc, &plan);
-    cr_assert(status == wanted, "%s: %s", attn_status_string(status), attn_last_error_message());
-    cr_assert(!part || strstr(attn_last_error_message(), part), "no \"%s\" in: %s", part, attn_last_error_message());
-    attn_plan_destroy(plan);
+    desc.score = score, desc.dtype = dtype, desc.h_dtype = stored;
+    const struct {
+        attn_status (*plan)(attn_context *, const attn_layer_desc *, attn_plan **);
+        uint64_t flags;
+    } passes[] = {{attn_layer_forward_plan, 0},
+                  {attn_layer_forward_plan, ATTN_LAYER_TRAINING},
+                  {attn_layer_backward_plan, ATTN_LAYER_RECOMPUTE}};
+    for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
+        attn_plan *plan;
+        desc.flags = passes[i].flags;
+        const attn_status status = passes[i].plan(context, &desc, &plan);
+        cr_assert(status == wanted, "%zu: %s: %s", i, attn_status_string(status), attn_last_error_message());
+        cr_assert(!part || strstr(attn_last_error_message(), part), "no \"%s\" in: %s", part,
+                  attn_last_error_message());
+        attn_plan_destroy(plan);
+    }
 }
 
 /* H in 16 bits: who reads it, and who says that it does not. */
@@ -132,17 +142,57 @@ Test(cuda, storage_of_h) {
     attn_context *gpu, *cpu;
     cr_assert(create(&cuda, &gpu) == ATTN_OK && attn_context_create(NULL, &cpu) == ATTN_OK);
     const attn_status no = ATTN_ERROR_UNSUPPORTED;
-    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT16, 0, ATTN_OK, NULL);
-    expect_storage(gpu, ATTN_SCORE_DOT, ATTN_FLOAT32, ATTN_BFLOAT16, 0, ATTN_OK, NULL);
-    expect_storage(cpu, ATTN_SCORE_DOT, ATTN_FLOAT64, ATTN_FLOAT64, 0, ATTN_OK, NULL);
-    expect_storage(cpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT16, 0, no, "reads no H in f16");
-    expect_storage(gpu, ATTN_SCORE_BAHDANAU, ATTN_FLOAT32, ATTN_BFLOAT16, 0, no, "reads no H in bf16");
-    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT16, ATTN_LAYER_TRAINING, no, "no backward pass");
-    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT64, ATTN_FLOAT16, 0, no, "desc.h_dtype: is f16, want 0");
-    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT64, 0, no, "desc.h_dtype: is 1");
-    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, (attn_dtype)7, 0, no, "desc.h_dtype: is 7");
+    for (int score = ATTN_SCORE_LUONG; score <= ATTN_SCORE_DOT; score++) {
+        expect_storage(gpu, score, ATTN_FLOAT32, ATTN_FLOAT16, ATTN_OK, NULL);
+        expect_storage(gpu, score, ATTN_FLOAT32, ATTN_BFLOAT16, ATTN_OK, NULL);
+        expect_storage(cpu, score, ATTN_FLOAT32, ATTN_FLOAT16, no, "reads no H in f16");
+        expect_storage(cpu, score, ATTN_FLOAT32, ATTN_BFLOAT16, no, "reads no H in bf16");
+    }
+    expect_storage(cpu, ATTN_SCORE_DOT, ATTN_FLOAT64, ATTN_FLOAT64, ATTN_OK, NULL);
+    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT64, ATTN_FLOAT16, no, "desc.h_dtype: is f16, want 0");
+    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, ATTN_FLOAT64, no, "desc.h_dtype: is 1");
+    expect_storage(gpu, ATTN_SCORE_LUONG, ATTN_FLOAT32, (attn_dtype)7, no, "desc.h_dtype: is 7");
     attn_context_destroy(gpu);
     attn_context_destroy(cpu);
+}
+
+/* Forward and backward through one problem in training; `gap` bytes lie between the starts of grad_h and w_c's gradient, which ends the memory. */
+static attn_status run_close(kit_problem *problem, attn_context *context, size_t gap) {
+    attn_layer_desc desc = problem->desc;
+    desc.flags = ATTN_LAYER_TRAINING;
+    attn_plan *forward, *backward;
+    cr_assert(attn_layer_forward_plan(context, &desc, &forward) == ATTN_OK, "%s", attn_last_error_message());
+    cr_assert(attn_layer_backward_plan(context, &desc, &backward) == ATTN_OK, "%s", attn_last_error_message());
+    cr_assert(kit_problem_run(problem, forward, KIT_CONTEXT) == ATTN_OK, "%s", attn_last_error_message());
+    attn_layer_backward_args args = kit_problem_back_args(problem, KIT_CONTEXT, 0);
+    const size_t of_w_c = (size_t)(2 * desc.features * desc.units) * sizeof(float);
+    char *const memory = kit_alloc(gap + of_w_c, KIT_GUARD_BEHIND);
+    args.grad_h = memory, args.gradients.w_c = memory + gap;
+    args.workspace_size = attn_plan_workspace_size(backward);
+    args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
+    const attn_status status = attn_layer_backward(backward, &args);
+    kit_free(args.workspace);
+    kit_free(memory);
+    attn_plan_destroy(forward);
+    attn_plan_destroy(backward);
+    return status;
+}
+
+/* The gradient of an H in 16 bits takes up as much memory as that of any other, and is aligned as such. */
+Test(cuda, gradient_of_short_h) {
+    const attn_cuda_options cuda = emulated_options();
+    kit_case spec = *find_case("luong_d8_f32");
+    spec.h_dtype = ATTN_BFLOAT16;
+    kit_problem *problem = kit_problem_make(&spec, KIT_GUARD_BEHIND);
+    const size_t bytes = (size_t)(spec.batch * spec.timesteps * spec.features) * sizeof(float);
+    attn_context *context;
+    cr_assert(create(&cuda, &context) == ATTN_OK);
+    cr_assert(run_close(problem, context, bytes) == ATTN_OK, "%s", attn_last_error_message());
+    cr_assert(run_close(problem, context, bytes - sizeof(float)) == ATTN_ERROR_OVERLAP);
+    cr_assert(run_close(problem, context, bytes / 2) == ATTN_ERROR_OVERLAP);
+    cr_assert(run_close(problem, context, bytes + 2) == ATTN_ERROR_ALIGNMENT);
+    attn_context_destroy(context);
+    kit_problem_free(problem);
 }
 
 /* A plan on device 0 of two, and the problem that it is for. */

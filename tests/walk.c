@@ -67,8 +67,10 @@ static void report(walk_tally *tally, const kit_case *spec, const char *implemen
     tally->failed++;
     fprintf(stderr, "FAIL %s %s, %s: %s\n", spec->name, implementation, way, what);
     const char *isa = getenv("ATTN_CPU_ISA");
-    fprintf(stderr, "  reproduce: %s%s%sattention_cases --case %s --impl %s --threads %d\n", isa ? "ATTN_CPU_ISA=" : "",
-            isa ? isa : "", isa ? " " : "", spec->name, implementation, tally->threads);
+    const bool stored = spec->h_dtype != ATTN_FLOAT32;
+    fprintf(stderr, "  reproduce: %s%s%sattention_cases --case %s --impl %s --threads %d%s%s\n",
+            isa ? "ATTN_CPU_ISA=" : "", isa ? isa : "", isa ? " " : "", spec->name, implementation, tally->threads,
+            stored ? " --storage " : "", stored ? kit_dtype_name(spec->h_dtype) : "");
 }
 
 /* The same bytes in every output. */

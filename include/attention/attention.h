@@ -290,8 +290,9 @@ typedef struct attn_layer_desc {
     int64_t query_features; /* Dq; 0: D. Must be D with ATTN_LAST_STEP and with dot */
     int64_t score_width;    /* A, bahdanau only; 0: D */
     int64_t units;          /* U >= 0; 0: no w_c and no output */
-    attn_dtype
-        h_dtype; /* how H is stored: ATTN_FLOAT16 or ATTN_BFLOAT16, widened as it is read, with ATTN_FLOAT32; 0: as dtype says */
+    /* How H is stored, and h_t as a row of it: ATTN_FLOAT16 or ATTN_BFLOAT16, widened as it is read, with ATTN_FLOAT32; 0: as dtype says. All other
+     * tensors, grad_h among them, are as dtype says. */
+    attn_dtype h_dtype;
 } attn_layer_desc;
 
 #ifdef __cplusplus
@@ -415,6 +416,8 @@ ATTN_API attn_status attn_layer_forward(const attn_plan *plan, const attn_layer_
  *     grad_query               (B, Tq, Dq)               pointer given, only with queries >= 0 in the descriptor
  *     gradients.luong_w ...    as the weights            pointer given
  *
+ * All gradients have the descriptor's dtype, grad_h too: the gradient of an H stored in 16 bits (h_dtype) is float32, for sums over queries
+ * are accumulated in it, and small ones would vanish in 16.
  * Where the query is h_t its gradient is part of that row of grad_h. Rows of grad_h outside the range are 0, those that the mask
  * hides as well (save h_t's). A query with nothing to attend gives no gradient to H as keys, nor to the score's weights.
  * Without items or queries the weights' gradients are 0. What is accumulated (args.accumulate) is added to what stands there.
