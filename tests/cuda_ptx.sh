@@ -39,7 +39,7 @@ done
 
 for stored in f16 bf16; do
     status=0
-    cases luong_odd_f32 dot_d8_f32 dot_slices_all_f32 >"$ptx/log" 2>&1 || status=$?
+    cases luong_odd_f32 dot_d8_f32 dot_slices_all_f32 bahdanau_odd_f32 bahdanau_one_step_f32 >"$ptx/log" 2>&1 || status=$?
     [ $status = 0 ] || cat "$ptx/log"
     count $status "H in $stored"
 done
