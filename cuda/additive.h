@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scores of the additive (Bahdanau) attention: e[s] = v . tanh(projected + H[s] W2) for each query. A block takes a few rows of an item's range; the product
- * H W2 is made tile by tile, stays in registers, and serves all queries of the item. */
+/* The additive (Bahdanau) attention: e[s] = v . tanh(projected + H[s] W2) for each query. A block takes a chunk of an item's range, counted from its
+ * start; the product H W2 is made tile by tile, stays in registers, and serves all queries of the item. While the rows of H are at hand the block leaves its part of the
+ * softmax, to be merged with the others' in order. */
 #ifndef ATTN_CUDA_ADDITIVE_H
 #define ATTN_CUDA_ADDITIVE_H
 
@@ -19,14 +20,21 @@ struct attn_additive {
 
 struct attn_additive_scores {
     attn_additive in;
-    float *scores; /* (queries of all items, timesteps); only steps in range are written */
+    std::size_t steps, chunks; /* of an item */
+    float *scores;             /* (queries of all items, timesteps); only steps in range are written */
+    float *part_maximum, *part_sum, *part_context; /* see attn_attend; NULL: scores are all that is wanted */
+    float *weights;                                /* scores of attended steps too; may be NULL */
+    std::ptrdiff_t weights_batch, weights_row;
 };
+
+enum : unsigned { ATTN_ADDITIVE_ROWS = 64 /* of the largest tile: a chunk is a multiple of it */ };
+
+/* Steps of a chunk, for the largest T of a plan. */
+std::size_t attn_additive_steps(std::size_t timesteps);
 
 /* How products with W2 are made. Tensor cores need an architecture of ATTN_MMA_ARCHITECTURE or later. */
 enum class attn_multiplied { by_plain_code, by_tensor_cores };
 
-/* The most blocks that the scores need, by either. */
-std::size_t attn_additive_most_blocks(std::size_t batch, std::size_t timesteps);
 cudaError_t attn_additive_launch(attn_multiplied by, const attn_additive_scores &scores, cudaStream_t stream);
 
 #endif

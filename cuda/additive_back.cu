@@ -7,13 +7,13 @@
 
 namespace {
 
-enum : unsigned { COLUMNS = ATTN_TILE_COLUMNS, TERMS = ATTN_TILE_TERMS, MOST_ROWS = 64 /* of a tile */ };
+enum : unsigned { COLUMNS = ATTN_TILE_COLUMNS, TERMS = ATTN_TILE_TERMS };
 
-/* Of an item's chunks, of groups, and of bytes for the sums of W2's gradient. Tests have lower limits, so that small cases meet them. */
+/* Of groups, and of bytes for the sums of W2's gradient. Tests have lower limits, so that small cases meet them. */
 #ifdef ATTN_LOW_LIMITS
-enum : std::size_t { MOST_CHUNKS = 4, MOST_GROUPS = 16, MOST_BYTES = std::size_t{128} << 10 };
+enum : std::size_t { MOST_GROUPS = 16, MOST_BYTES = std::size_t{128} << 10 };
 #else
-enum : std::size_t { MOST_CHUNKS = 64, MOST_GROUPS = 512, MOST_BYTES = std::size_t{64} << 20 };
+enum : std::size_t { MOST_GROUPS = 512, MOST_BYTES = std::size_t{64} << 20 };
 #endif
 
 /* A launch: groups of chunks, for each of which so many blocks split the columns of W2. */
@@ -31,11 +31,11 @@ template <class Tile, typename Element> struct back_tile {
         DZ_PITCH = COLUMNS + Tile::ALONG,
         FLOATS = Tile::ROWS + Tile::ROWS * H_PITCH + COLUMNS * W2_PITCH + Tile::ROWS * DZ_PITCH
     };
-    static_assert(FLOATS - Tile::ROWS * DZ_PITCH >= attn_tile_memory<Tile, Element>::FLOATS,
+    static_assert(FLOATS - Tile::ROWS * DZ_PITCH >= attn_tile_memory<Tile, Element, 1>::FLOATS,
                   "dz stands behind the product's memory");
 
     const attn_additive_back &p;
-    const attn_tile_memory<Tile, Element> memory;
+    const attn_tile_memory<Tile, Element, 1> memory;
     float *const h, *const w2, *const dz;
     attn_tile_rows rows;
     std::size_t group, chunk, column0;
@@ -178,6 +178,8 @@ template <class Tile, typename Element> struct back_tile {
             memory.template load_h<COLUMNS>(p.in, rows, d0, h, H_PITCH);
             for (unsigned from = 0; from < COLUMNS; from += TERMS) {
                 memory.template load_w2<COLUMNS, TERMS>(p.in, d0, column0 + from, w2, W2_PITCH);
+                attn_commit_copies();
+                attn_await_copies<0>();
                 __syncthreads();
                 if (p.grad_h) of_h.template add<float>(dz + from, DZ_PITCH, 1, w2, 1, W2_PITCH);
                 if (p.part_w2 && from == 0) add_w2(d0);
@@ -234,11 +236,6 @@ template <class Tile> cudaError_t launch_one(const back_launch &launch, cudaStre
 
 } // namespace
 
-std::size_t attn_additive_steps(std::size_t timesteps) {
-    const std::size_t least = (timesteps + MOST_CHUNKS - 1) / MOST_CHUNKS;
-    return least > MOST_ROWS ? (least + MOST_ROWS - 1) / MOST_ROWS * MOST_ROWS : static_cast<std::size_t>(MOST_ROWS);
-}
-
 std::size_t attn_additive_groups(std::size_t chunks) {
     return chunks < MOST_GROUPS ? chunks : static_cast<std::size_t>(MOST_GROUPS);
 }
@@ -252,7 +249,7 @@ std::size_t attn_additive_w2_groups(std::size_t chunks, std::size_t features, st
 /* The sums of W2's gradient decide how many groups there can be. Where these would be too few to keep a GPU busy, W2's gradient has a launch of its own, of
  * blocks that split its columns. */
 template <class Tile> static cudaError_t launch(const attn_additive_back &back, cudaStream_t stream) {
-    static_assert(MOST_ROWS % Tile::ROWS == 0, "a chunk is whole tiles");
+    static_assert(ATTN_ADDITIVE_ROWS % Tile::ROWS == 0, "a chunk is whole tiles");
     const std::size_t chunks = back.in.batch * back.chunks;
     if (chunks == 0) return cudaSuccess;
     const std::size_t groups = attn_additive_groups(chunks),

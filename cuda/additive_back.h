@@ -26,9 +26,6 @@ struct attn_additive_back {
     float *part_w2;    /* (groups of W2, features, width); NULL: not wanted */
 };
 
-/* Steps of a chunk, for the largest T of a plan. */
-std::size_t attn_additive_steps(std::size_t timesteps);
-
 /* Groups of so many chunks of all items: never more for fewer. Those of W2 are fewer where their sums would take much memory. */
 std::size_t attn_additive_groups(std::size_t chunks);
 std::size_t attn_additive_w2_groups(std::size_t chunks, std::size_t features, std::size_t width);

@@ -5,21 +5,25 @@
 #define ATTN_CUDA_ADDITIVE_TILE_H
 
 #include "cuda/additive.h"
+#include "cuda/async_copy.h"
 #include "cuda/mma.h"
 #include "cuda/warp_row.h"
 
+#include <type_traits>
+
 enum : unsigned {
     ATTN_TILE_COLUMNS = 64,
+    ATTN_TILE_STRIP = 16, /* columns that a whole warp's threads have the next of their elements in */
     ATTN_TILE_TERMS = 32, /* that a sum takes before it is added to the whole */
     ATTN_TILE_THREADS = 128,
     ATTN_TILE_WARPS = ATTN_TILE_THREADS / ATTN_WARP
 };
 
-/* ROWS by 64 elements that a block's threads have in their registers, HEIGHT by WIDTH each. A row is within one warp. Matrices to be
+/* ROWS by 64 elements that a block's threads have in their registers, HEIGHT by WIDTH each, STRIP of these for each 16 columns. A row is within one warp. Matrices to be
  * multiplied are in shared memory: ALONG floats behind each row keep banks from conflicts where the terms of a sum are neighbours, ACROSS where those are a row
  * apart. */
 struct attn_ffma_tile {
-    enum : unsigned { ROWS = 32, HEIGHT = 4, WIDTH = 4, SHARERS = 16, ALONG = 1, ACROSS = 1 };
+    enum : unsigned { ROWS = 32, HEIGHT = 4, WIDTH = 4, STRIP = 1, SHARERS = 16, ALONG = 4, ACROSS = 4 };
     float sum[HEIGHT][WIDTH];
 
     static __device__ unsigned row(unsigned i) { return threadIdx.x / SHARERS * HEIGHT + i; }
@@ -31,23 +35,26 @@ struct attn_ffma_tile {
     }
     static __device__ bool first_of_column() { return threadIdx.x % ATTN_WARP < SHARERS; }
 
-    /* sum += a b of 32 terms: a[row * a_row + term * a_term], b[term * b_term + column * b_column]; a's numbers are Factors, widened. All threads come
-     * here. */
-    template <typename Factor>
-    __device__ void add(const float *a, unsigned a_row, unsigned a_term, const float *b, unsigned b_term,
-                        unsigned b_column) {
+    /* sum += a b of 32 terms: a[row * a_row + term * a_term], b[term * b_term + column * b_column]; a's numbers are Factors, which may be held
+     * widened. All threads come here. Of terms from `terms` on and columns from `columns` on, which are zeros, the product may be left out. */
+    template <typename Factor, typename Held>
+    __device__ void add(const Held *a, unsigned a_row, unsigned a_term, const float *b, unsigned b_term,
+                        unsigned b_column, unsigned terms = ATTN_TILE_TERMS, unsigned = ATTN_TILE_COLUMNS) {
         float part[HEIGHT][WIDTH] = {};
-        for (unsigned k = 0; k < ATTN_TILE_TERMS; k++)
+        for (unsigned k = 0; k < terms; k++)
             ATTN_UNROLL for (unsigned i = 0; i < HEIGHT; i++) ATTN_UNROLL for (unsigned j = 0; j < WIDTH; j++)
-                part[i][j] += a[row(i) * a_row + k * a_term] * b[k * b_term + column(j) * b_column];
+                part[i][j] += attn_widen(a[row(i) * a_row + k * a_term]) * b[k * b_term + column(j) * b_column];
         ATTN_UNROLL for (unsigned i = 0; i < HEIGHT; i++) ATTN_UNROLL for (unsigned j = 0; j < WIDTH; j++) sum[i][j] +=
             part[i][j];
     }
 };
 
 struct attn_mma_tile {
-    enum : unsigned { ROWS = 64, HEIGHT = 2, WIDTH = 16, SHARERS = 4, ALONG = 4, ACROSS = 8 };
-    enum : unsigned { PRODUCTS = ATTN_TILE_COLUMNS / ATTN_MMA_COLUMNS };
+    enum : unsigned { ROWS = 64, HEIGHT = 2, WIDTH = 16, STRIP = 4, SHARERS = 4, ALONG = 4, ACROSS = 8 };
+    enum : unsigned {
+        PRODUCTS = ATTN_TILE_COLUMNS / ATTN_MMA_COLUMNS,
+        PAIR = 2 /* products side by side: each has to wait for the one before it in its own sum */
+    };
     float sum[HEIGHT][WIDTH];
 
     static __device__ unsigned group() { return threadIdx.x % ATTN_WARP / SHARERS; }
@@ -64,23 +71,25 @@ struct attn_mma_tile {
     static __device__ bool first_of_column() { return threadIdx.x % ATTN_WARP < SHARERS; }
 
     /* Factors of 16 bits have 10 bits of fraction at most: they are their own high parts, and the low ones are zeros. */
-    template <typename Factor>
-    __device__ void add(const float *a, unsigned a_row, unsigned a_term, const float *b, unsigned b_term,
-                        unsigned b_column) {
+    template <typename Factor, typename Held>
+    __device__ void add(const Held *a, unsigned a_row, unsigned a_term, const float *b, unsigned b_term,
+                        unsigned b_column, unsigned terms = ATTN_TILE_TERMS, unsigned columns = ATTN_TILE_COLUMNS) {
         constexpr bool exact = sizeof(Factor) < sizeof(float);
         float part[PRODUCTS][4] = {};
-        for (unsigned k = 0; k < ATTN_TILE_TERMS; k += ATTN_MMA_DEPTH) {
+        for (unsigned k = 0; k < terms; k += ATTN_MMA_DEPTH) {
             unsigned a_high[4], a_low[4];
-            ATTN_UNROLL for (unsigned i = 0; i < 4; i++)
-                attn_split_tf32(a[row(i % 2) * a_row + (k + within() + i / 2 * 4) * a_term], a_high[i], a_low[i]);
-            ATTN_UNROLL for (unsigned n = 0; n < PRODUCTS; n++) {
-                unsigned b_high[2], b_low[2];
-                ATTN_UNROLL for (unsigned i = 0; i < 2; i++)
-                    attn_split_tf32(b[(k + within() + i * 4) * b_term + (n * ATTN_MMA_COLUMNS + group()) * b_column],
-                                    b_high[i], b_low[i]);
-                if constexpr (!exact) attn_mma_tf32(part[n], a_low, b_high);
-                attn_mma_tf32(part[n], a_high, b_low);
-                attn_mma_tf32(part[n], a_high, b_high);
+            ATTN_UNROLL for (unsigned i = 0; i < 4; i++) attn_split_tf32(
+                attn_widen(a[row(i % 2) * a_row + (k + within() + i / 2 * 4) * a_term]), a_high[i], a_low[i]);
+            ATTN_UNROLL for (unsigned n = 0; n < PRODUCTS; n += PAIR) {
+                if (n * ATTN_MMA_COLUMNS >= columns) continue;
+                unsigned b_high[PAIR][2], b_low[PAIR][2];
+                ATTN_UNROLL for (unsigned j = 0; j < PAIR; j++) ATTN_UNROLL for (unsigned i = 0; i < 2; i++)
+                    attn_split_tf32(
+                        b[(k + within() + i * 4) * b_term + ((n + j) * ATTN_MMA_COLUMNS + group()) * b_column],
+                        b_high[j][i], b_low[j][i]);
+                ATTN_UNROLL for (unsigned j = 0; j < PAIR && !exact; j++) attn_mma_tf32(part[n + j], a_low, b_high[j]);
+                ATTN_UNROLL for (unsigned j = 0; j < PAIR; j++) attn_mma_tf32(part[n + j], a_high, b_low[j]);
+                ATTN_UNROLL for (unsigned j = 0; j < PAIR; j++) attn_mma_tf32(part[n + j], a_high, b_high[j]);
             }
         }
         ATTN_UNROLL for (unsigned n = 0; n < PRODUCTS; n++) ATTN_UNROLL for (unsigned i = 0; i < 4; i++)
@@ -117,14 +126,73 @@ static __device__ inline attn_tile_rows attn_find_tile_rows(const attn_additive 
     return rows;
 }
 
-/* A block's shared memory: which of its rows are seen, and what a step of H W2 takes: 32 columns of H, 32 rows of W2. */
-template <class Tile, typename Element> struct attn_tile_memory {
+/* A thread's share in copying ROWS rows by COUNT columns of a matrix to shared memory: four neighbours of every STEP-th row. What is not there becomes
+ * zeros. Elements that need not be widened are on their way, and not there, until they are awaited. */
+template <unsigned ROWS, unsigned COUNT, typename Stored> struct attn_tile_copy {
     enum : unsigned {
         FOUR = ATTN_LANE_ELEMENTS,
-        H_PITCH = ATTN_TILE_TERMS + Tile::ALONG,
-        W2_PITCH = ATTN_TILE_COLUMNS + Tile::ACROSS,
-        FLOATS = Tile::ROWS + Tile::ROWS * H_PITCH + ATTN_TILE_TERMS * W2_PITCH
+        SHARERS = COUNT / FOUR,
+        STEP = ATTN_TILE_THREADS / SHARERS,
+        EACH = ROWS / STEP
     };
+    const Stored *own; /* the thread's first elements */
+    std::ptrdiff_t step;
+    bool whole; /* rows can be read in vectors */
+
+    __device__ attn_tile_copy(const Stored *first, std::ptrdiff_t row, bool whole_rows)
+        : own(first + static_cast<std::ptrdiff_t>(threadIdx.x / SHARERS) * row + inner()), step(row * STEP),
+          whole(whole_rows) {}
+
+    static __device__ unsigned inner() { return threadIdx.x % SHARERS * FOUR; }
+
+    /* A bit for each of the thread's rows that `reads` is true of. */
+    template <class Reads> static __device__ unsigned rows(const Reads &reads) {
+        unsigned bits = 0;
+        ATTN_UNROLL for (unsigned i = 0; i < EACH; i++) if (reads(threadIdx.x / SHARERS + i * STEP)) bits |= 1u << i;
+        return bits;
+    }
+
+    /* So many elements behind the first, of these rows, of which `columns` are left. */
+    template <typename Held>
+    __device__ void run(std::ptrdiff_t behind, unsigned bits, std::size_t columns, Held *to, unsigned pitch) const {
+        const std::size_t here = columns > inner() ? columns - inner() : 0;
+        const unsigned left = here < FOUR ? static_cast<unsigned>(here) : +FOUR;
+        const Stored *from = own + behind;
+        to += threadIdx.x / SHARERS * pitch + inner();
+        if (left == 0) bits = 0;
+        if constexpr (std::is_same<Stored, Held>::value)
+            if (whole) {
+                ATTN_UNROLL for (unsigned i = 0; i < EACH; i++, from += step)
+                    attn_copy_async<FOUR * sizeof(Held)>(to + i * STEP * pitch, from, bits >> i & 1);
+                return;
+            }
+        for (unsigned i = 0; i < EACH; i++, from += step, bits >>= 1, to += STEP * pitch)
+            copy(from, bits & 1 ? left : 0, to);
+    }
+
+    template <typename Held> __device__ void copy(const Stored *from, unsigned left, Held *to) const {
+        if constexpr (std::is_same<Stored, Held>::value) {
+            for (unsigned j = 0; j < FOUR; j++) to[j] = j < left ? from[j] : Held{};
+        } else {
+            float4 four = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (whole && left > 0) four = attn_load_four(from);
+            to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
+            for (unsigned j = 0; j < FOUR && !whole; j++) to[j] = j < left ? attn_widen(from[j]) : 0.0f;
+        }
+    }
+};
+
+/* A block's shared memory: which of its rows are seen, and STAGES times what a step of H W2 takes: 32 columns of H, as stored, and 32 rows of W2. */
+template <class Tile, typename Element, unsigned STAGES> struct attn_tile_memory {
+    enum : unsigned {
+        FOUR = ATTN_LANE_ELEMENTS,
+        H_PITCH = ATTN_TILE_TERMS + Tile::ALONG * (sizeof(float) / sizeof(Element)),
+        W2_PITCH = ATTN_TILE_COLUMNS + Tile::ACROSS,
+        H_FLOATS = Tile::ROWS * H_PITCH * sizeof(Element) / sizeof(float),
+        STAGE_FLOATS = H_FLOATS + ATTN_TILE_TERMS * W2_PITCH,
+        FLOATS = Tile::ROWS + STAGES * STAGE_FLOATS
+    };
+    static_assert(H_FLOATS % FOUR == 0 && W2_PITCH % FOUR == 0, "copies of four floats are aligned");
     float *seen, *floats;
     bool whole_h, whole_w2;
 
@@ -138,49 +206,69 @@ template <class Tile, typename Element> struct attn_tile_memory {
         __syncthreads();
     }
 
-    /* Four elements of a row that has so many, zeros behind its end. */
-    template <typename Stored>
-    static __device__ void copy_four(const Stored *row, std::size_t at, std::size_t end, bool whole, float *to) {
-        if (whole && at < end) {
-            const float4 four = attn_load_four(row + at);
-            to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
-        } else {
-            for (unsigned j = 0; j < FOUR; j++) to[j] = at + j < end ? attn_widen(row[at + j]) : 0.0f;
-        }
+    template <unsigned COUNT>
+    __device__ attn_tile_copy<Tile::ROWS, COUNT, Element> copy_of_h(const attn_additive &p,
+                                                                    const attn_tile_rows &rows) const {
+        return {static_cast<const Element *>(p.h) + rows.place(p.h_batch, p.h_time, 0), p.h_time, whole_h};
+    }
+
+    /* Columns of ROWS rows of W2, of which the first is d0. */
+    template <unsigned ROWS, unsigned COUNT>
+    __device__ attn_tile_copy<ROWS, COUNT, float> copy_of_w2(const attn_additive &p, std::size_t d0,
+                                                             std::size_t column0) const {
+        return {p.w2 + d0 * p.width + column0, static_cast<std::ptrdiff_t>(p.width), whole_w2};
     }
 
     /* Columns [first, first + COUNT) of H. Rows that nobody sees are zeros. */
-    template <unsigned COUNT>
-    __device__ void load_h(const attn_additive &p, const attn_tile_rows &rows, std::size_t first, float *to,
+    template <unsigned COUNT, typename Held>
+    __device__ void load_h(const attn_additive &p, const attn_tile_rows &rows, std::size_t first, Held *to,
                            unsigned pitch) const {
-        for (unsigned i = threadIdx.x; i < Tile::ROWS * COUNT / FOUR; i += ATTN_TILE_THREADS) {
-            const unsigned row = i / (COUNT / FOUR), inner = i % (COUNT / FOUR) * FOUR;
-            const Element *const from = static_cast<const Element *>(p.h) + rows.place(p.h_batch, p.h_time, row);
-            const std::size_t end = seen[row] != 0.0f ? p.features : 0;
-            copy_four(from, first + inner, end, whole_h, to + row * pitch + inner);
-        }
+        const auto copy = copy_of_h<COUNT>(p, rows);
+        copy.run(static_cast<std::ptrdiff_t>(first), copy.rows([&](unsigned row) { return seen[row] != 0.0f; }),
+                 p.features - first, to, pitch);
     }
 
     /* ROWS rows of W2 from d0 on, COUNT columns from column0 on. */
     template <unsigned ROWS, unsigned COUNT>
     __device__ void load_w2(const attn_additive &p, std::size_t d0, std::size_t column0, float *to,
                             unsigned pitch) const {
-        for (unsigned i = threadIdx.x; i < ROWS * COUNT / FOUR; i += ATTN_TILE_THREADS) {
-            const unsigned row = i / (COUNT / FOUR), inner = i % (COUNT / FOUR) * FOUR;
-            const std::size_t end = d0 + row < p.features ? p.width : 0;
-            copy_four(p.w2 + (d0 + row) * p.width, column0 + inner, end, whole_w2, to + row * pitch + inner);
-        }
+        const auto copy = copy_of_w2<ROWS, COUNT>(p, d0, column0);
+        copy.run(0, copy.rows([&](unsigned row) { return d0 + row < p.features; }),
+                 column0 < p.width ? p.width - column0 : 0, to, pitch);
     }
 
-    /* H W2, of the block's rows by columns from column0 on. The block's threads all come here. */
+    __device__ Element *h_of(unsigned stage) const {
+        return reinterpret_cast<Element *>(floats + stage % STAGES * STAGE_FLOATS);
+    }
+    __device__ float *w2_of(unsigned stage) const { return floats + stage % STAGES * STAGE_FLOATS + H_FLOATS; }
+
+    /* H W2, of the block's rows by columns from column0 on: STAGES - 1 steps are on their way while one is added. The block's threads all come
+     * here. */
     __device__ void multiply(const attn_additive &p, const attn_tile_rows &rows, std::size_t column0,
                              Tile &tile) const {
-        float *const h = floats, *const w2 = h + Tile::ROWS * H_PITCH;
-        for (std::size_t k0 = 0; k0 < p.features; k0 += ATTN_TILE_TERMS) {
-            load_h<ATTN_TILE_TERMS>(p, rows, k0, h, H_PITCH);
-            load_w2<ATTN_TILE_TERMS, ATTN_TILE_COLUMNS>(p, k0, column0, w2, W2_PITCH);
+        enum : unsigned { TERMS = ATTN_TILE_TERMS, COLUMNS = ATTN_TILE_COLUMNS };
+        const auto h = copy_of_h<TERMS>(p, rows);
+        const auto w2 = copy_of_w2<TERMS, COLUMNS>(p, 0, column0);
+        const unsigned reads = h.rows([&](unsigned row) { return seen[row] != 0.0f; });
+        const std::size_t columns = p.width - column0;
+        const auto start = [&](unsigned stage) {
+            const std::size_t k0 = std::size_t{stage} * TERMS;
+            if (k0 < p.features) {
+                h.run(static_cast<std::ptrdiff_t>(k0), reads, p.features - k0, h_of(stage), H_PITCH);
+                w2.run(static_cast<std::ptrdiff_t>(k0 * p.width),
+                       w2.rows([&](unsigned row) { return row < p.features - k0; }), columns, w2_of(stage), W2_PITCH);
+            }
+            attn_commit_copies();
+        };
+        for (unsigned stage = 0; stage + 1 < STAGES; stage++) start(stage);
+        for (unsigned stage = 0; std::size_t{stage} * TERMS < p.features; stage++) {
+            const std::size_t terms = p.features - std::size_t{stage} * TERMS;
+            start(stage + STAGES - 1);
+            attn_await_copies<STAGES - 1>();
             __syncthreads();
-            tile.template add<Element>(h, H_PITCH, 1, w2, W2_PITCH, 1);
+            tile.template add<Element>(h_of(stage), H_PITCH, 1, w2_of(stage), W2_PITCH, 1,
+                                       terms < TERMS ? static_cast<unsigned>(terms) : +TERMS,
+                                       columns < COLUMNS ? static_cast<unsigned>(columns) : +COLUMNS);
             __syncthreads();
         }
     }

@@ -18,12 +18,12 @@ template <unsigned VECTORS> struct warp_state {
     float maximum, sum;
     attn_warp_row<VECTORS> context;
 
-    /* Takes in a group of rows, from step on. All lanes come here with the same step and limit. */
+    /* Takes in a group of rows, from step on. All lanes come here with the same step. */
     __device__ void take(const attn_attend &p, const group &rows, std::size_t query, const attn_warp_row<VECTORS> &q,
-                         std::size_t step, std::size_t limit) {
+                         std::size_t step) {
         const std::size_t own = step + group::mine();
         const bool attended = rows.sees(group::mine());
-        const float score = p.scores ? given_score(p, query, own, limit) : rows.dot(q);
+        const float score = rows.dot(q);
         const float highest = group::highest(attended ? fmaxf(maximum, score) : maximum);
         const float kept = attn_rescale(maximum, highest), weight = attended ? expf(score - highest) : 0.0f;
         maximum = highest;
@@ -41,19 +41,17 @@ template <unsigned VECTORS> struct warp_state {
     template <typename Element>
     __device__ void take_all(const attn_attend &p, const attn_states<Element> &h, std::size_t query,
                              const attn_warp_row<VECTORS> &q, std::size_t first, std::size_t last, std::size_t stride) {
-        group rows, next;
         if (first >= last) return;
+        group rows;
         rows.load(h, p.items, query, first, last);
-        for (std::size_t step = first;; step += stride, rows = next) {
-            const bool more = step + stride < last;
-            if (more) next.load(h, p.items, query, step + stride, last);
-            take(p, rows, query, q, step, last);
-            if (!more) return;
+        std::size_t step = first;
+        for (; step + stride < last; step += stride) {
+            group next;
+            next.load(h, p.items, query, step + stride, last);
+            take(p, rows, query, q, step);
+            rows = next;
         }
-    }
-
-    static __device__ float given_score(const attn_attend &p, std::size_t query, std::size_t step, std::size_t limit) {
-        return step < limit ? p.scores[query * p.items.timesteps + step] : 0.0f;
+        take(p, rows, query, q, step);
     }
 
     /* Attention weights are scores until they are normalised. */
@@ -100,8 +98,7 @@ template <unsigned VECTORS, typename Element> __global__ void chunk_kernel(const
     const attn_states<Element> h(static_cast<const Element *>(p.h), p.h_batch, p.h_time, p.features,
                                  query / p.items.queries);
     attn_warp_row<VECTORS> q;
-    attn_stored_row row = {true, nullptr, 0, ATTN_FLOAT32};
-    if (!p.scores) row = attn_row(p.queries, p.items, query);
+    const attn_stored_row row = attn_row(p.queries, p.items, query);
     q.fill(0.0f);
     if (!row.zeros) q.load_elements(row, p.features);
     warp_state<VECTORS> state;
@@ -129,11 +126,9 @@ std::size_t attn_attend_steps(std::size_t timesteps) {
 }
 
 cudaError_t attn_attend_launch(const attn_attend &attend, cudaStream_t stream) {
-    cudaError_t error = cudaSuccess;
-    if (attend.chunks > 0)
-        error = attn_launch(ATTN_BY_STORAGE(chunk_kernel, attend.features, attend.stored), attend.count * attend.chunks,
-                            THREADS, WARPS * (2 + attend.features) * sizeof(float), stream, attend);
-    return error ? error : attn_attend_finish(attend, stream);
+    if (attend.chunks == 0) return cudaSuccess;
+    return attn_launch(ATTN_BY_STORAGE(chunk_kernel, attend.features, attend.stored), attend.count * attend.chunks,
+                       THREADS, WARPS * (2 + attend.features) * sizeof(float), stream, attend);
 }
 
 cudaError_t attn_attend_probe() {

@@ -24,8 +24,7 @@ struct attn_attend {
     attn_dtype stored; /* how */
     std::ptrdiff_t h_batch, h_time;
     std::size_t features, count; /* count: queries of all items */
-    attn_rows queries;           /* unused with scores */
-    const float *scores;         /* (count, timesteps), in place of the products with the queries; may be NULL */
+    attn_rows queries;
     std::size_t steps, chunks;
     float *part_maximum, *part_sum, *part_context; /* (count, chunks), the context (count, chunks, features) */
     float *maximum, *sum;                          /* of the softmax, a query each */
@@ -36,9 +35,10 @@ struct attn_attend {
 
 /* Steps of a chunk, for the largest T of a plan. */
 std::size_t attn_attend_steps(std::size_t timesteps);
+/* The pass over H. */
 cudaError_t attn_attend_launch(const attn_attend &attend, cudaStream_t stream);
 
-/* Its last steps: the chunks merged, what was asked for written (attend_finish.cu). */
+/* What follows it, or another that leaves parts and scores: the chunks merged, what was asked for written (attend_finish.cu). */
 cudaError_t attn_attend_finish(const attn_attend &attend, cudaStream_t stream);
 
 /* Whether that needs more blocks than a grid has. */

@@ -36,7 +36,7 @@ size_t width_of_fold(const attn_layer_problem *sizes) {
 }
 
 size_t chunks_of_fold(const attn_layer_problem *planned, const attn_layer_problem *sizes) {
-    return is_additive(sizes) ? attn_additive_chunks(planned, sizes->timesteps)
+    return is_additive(sizes) ? attn_call_additive_chunks(planned, sizes->timesteps)
                               : attn_call_chunks(planned, sizes->timesteps);
 }
 

@@ -11,7 +11,7 @@
 namespace {
 
 std::size_t chunks_of_items(const attn_layer_problem *planned, const attn_layer_problem *sizes) {
-    return sizes->batch * attn_additive_chunks(planned, sizes->timesteps);
+    return sizes->batch * attn_call_additive_chunks(planned, sizes->timesteps);
 }
 
 attn_moments moments_of(const attn_backward_additive &run) {
@@ -38,7 +38,7 @@ attn_additive_back back_of(const attn_backward_additive &run) {
     attn_additive_back b = {};
     b.in = attn_call_additive(run.call, run.pieces->projected);
     b.steps = attn_additive_steps(run.planned->timesteps);
-    b.chunks = attn_additive_chunks(run.planned, run.call->sizes.timesteps);
+    b.chunks = attn_call_additive_chunks(run.planned, run.call->sizes.timesteps);
     b.weights = run.pieces->weights, b.gradients = run.pieces->gradients, b.shift = run.shift;
     b.grad_context = run.grad_context;
     b.grad_h = static_cast<float *>(grad.h);
@@ -46,6 +46,13 @@ attn_additive_back back_of(const attn_backward_additive &run) {
     b.part_query = run.part_projected, b.part_v = run.pieces->part_v;
     b.part_w2 = grad.bahdanau_w2 ? run.pieces->part_w2 : nullptr;
     return b;
+}
+
+attn_additive_scores scores_of(const attn_backward_additive &run, const attn_additive_back &back) {
+    attn_additive_scores scores = {};
+    scores.in = back.in, scores.steps = back.steps, scores.chunks = back.chunks;
+    scores.scores = run.pieces->scores;
+    return scores;
 }
 
 cudaError_t merge(const attn_backward_additive &run, const float *part, std::size_t parts, std::size_t width,
@@ -57,11 +64,6 @@ cudaError_t merge(const attn_backward_additive &run, const float *part, std::siz
 }
 
 } // namespace
-
-std::size_t attn_additive_chunks(const attn_layer_problem *planned, std::size_t timesteps) {
-    const std::size_t steps = attn_additive_steps(planned->timesteps);
-    return (timesteps + steps - 1) / steps;
-}
 
 void attn_additive_carve(const attn_layer_problem *planned, const attn_layer_problem *sizes, attn_carver *carver,
                          attn_additive_pieces *p) {
@@ -82,7 +84,7 @@ cudaError_t attn_backward_additive_run(const attn_backward_additive &run, cudaSt
     const std::size_t A = sizes.score_width, chunks = chunks_of_items(run.planned, &sizes);
     const attn_additive_back back = back_of(run);
     cudaError_t error = attn_project_queries(run.call, run.pieces->projected, stream);
-    if (!error && run.pieces->scores) error = attn_additive_launch(run.by, {back.in, run.pieces->scores}, stream);
+    if (!error && run.pieces->scores) error = attn_additive_launch(run.by, scores_of(run, back), stream);
     if (!error) error = attn_moments_launch(moments_of(run), stream);
     if (!error) error = attn_additive_back_launch(run.by, back, stream);
     if (!error)

@@ -18,9 +18,6 @@ struct attn_additive_pieces {
 void attn_additive_carve(const attn_layer_problem *planned, const attn_layer_problem *sizes, attn_carver *carver,
                          attn_additive_pieces *pieces);
 
-/* Chunks of T steps under a plan. */
-std::size_t attn_additive_chunks(const attn_layer_problem *planned, std::size_t timesteps);
-
 struct attn_backward_additive {
     attn_multiplied by;
     const attn_layer_problem *planned;

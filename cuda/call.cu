@@ -63,6 +63,11 @@ std::size_t attn_call_chunks(const attn_layer_problem *planned, std::size_t time
     return (timesteps + steps - 1) / steps;
 }
 
+std::size_t attn_call_additive_chunks(const attn_layer_problem *planned, std::size_t timesteps) {
+    const std::size_t steps = attn_additive_steps(planned->timesteps);
+    return (timesteps + steps - 1) / steps;
+}
+
 bool attn_call_too_large(const attn_layer_problem *p) {
     const std::size_t count = p->batch * p->queries, chunks = attn_call_chunks(p, p->timesteps);
     const std::size_t columns = p->units > p->features ? p->units : p->features;
@@ -71,7 +76,7 @@ bool attn_call_too_large(const attn_layer_problem *p) {
            attn_attend_too_large(count, p->timesteps, p->units) ||
            attn_product_blocks(count, p->query_features) > attn_largest_grid ||
            attn_product_blocks(count, p->score_width) > attn_largest_grid ||
-           attn_additive_most_blocks(p->batch, p->timesteps) > attn_largest_grid;
+           p->batch * attn_call_additive_chunks(p, p->timesteps) > attn_largest_grid;
 }
 
 /* A weight matrix times each query, into dense rows. */

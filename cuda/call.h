@@ -19,8 +19,9 @@ attn_joined attn_dense_joined(const float *base, std::size_t width);
 
 float *attn_carve_floats(attn_carver *carver, std::size_t count, std::size_t width);
 
-/* Chunks of T steps under a plan. */
+/* Chunks of T steps under a plan: of the pass over H, of the additive score. */
 std::size_t attn_call_chunks(const attn_layer_problem *planned, std::size_t timesteps);
+std::size_t attn_call_additive_chunks(const attn_layer_problem *planned, std::size_t timesteps);
 
 /* Whether a run of these sizes needs more blocks than a grid has. */
 bool attn_call_too_large(const attn_layer_problem *problem);

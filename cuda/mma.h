@@ -10,19 +10,13 @@
 #define ATTN_CUDA_MMA_H
 
 #include "cuda/launch.h"
+#include "cuda/storage.h"
 
 enum : unsigned { ATTN_MMA_ROWS = 16, ATTN_MMA_COLUMNS = 8, ATTN_MMA_DEPTH = 8, ATTN_MMA_ARCHITECTURE = 80 };
 
 #if !defined __CUDACC__
 /* What stands in for NVIDIA's compiler has them. */
 #elif !defined __CUDA_ARCH__ || __CUDA_ARCH__ >= 800
-/* The nearest number, ties away from zero. */
-static __device__ inline unsigned attn_tf32(float value) {
-    unsigned bits;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-    return bits;
-}
-
 /* c += a b. All lanes of the warp come here. */
 static __device__ inline void attn_mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -32,18 +26,14 @@ static __device__ inline void attn_mma_tf32(float (&c)[4], const unsigned (&a)[4
 }
 #else
 /* Older architectures have none; nothing is launched on them that comes here. */
-static __device__ inline unsigned attn_tf32(float) {
-    __trap();
-    return 0;
-}
-
 static __device__ inline void attn_mma_tf32(float (&)[4], const unsigned (&)[4], const unsigned (&)[2]) { __trap(); }
 #endif
 
-/* value = high + low, but for a part in 2^22 or so. */
+/* value = high + low: high is the nearest number of 10 bits of fraction, ties away from zero, and of low, which has 12 bits at most, tensor cores leave
+ * out the last. By integers: cvt.rna.tf32 becomes more than twice as many instructions, to spare infinities, of which low would be NaN all the same. */
 static __device__ inline void attn_split_tf32(float value, unsigned &high, unsigned &low) {
-    high = attn_tf32(value);
-    low = attn_tf32(value - __uint_as_float(high));
+    high = (attn_bits_of(value) + 0x1000u) & 0xffffe000u;
+    low = attn_bits_of(value - attn_float_of(high));
 }
 
 #endif

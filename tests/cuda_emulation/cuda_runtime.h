@@ -109,20 +109,22 @@ void attn_emulate_barrier(int line);
 float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane);
 
 /* Tensor cores, as cuda/mma.h has them. */
-unsigned attn_tf32(float value);
 void attn_mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+
+/* Asynchronous copies, as cuda/async_copy.h has them. */
+void attn_emulate_copy(void *to, const void *from, unsigned bytes, bool there);
+void attn_commit_copies();
+void attn_emulate_await(unsigned groups);
+template <unsigned BYTES> static inline void attn_copy_async(void *to, const void *from, bool there) {
+    attn_emulate_copy(to, from, BYTES, there);
+}
+template <unsigned GROUPS> static inline void attn_await_copies() { attn_emulate_await(GROUPS); }
 
 template <typename Parameters>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters), const Parameters &given) {
     const Parameters parameters = given;
     return attn_emulate(
         config, {reinterpret_cast<const void *>(kernel), &parameters, sizeof parameters, [=] { kernel(parameters); }});
-}
-
-static inline float __uint_as_float(unsigned bits) {
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 #define __syncthreads() attn_emulate_barrier(__LINE__)

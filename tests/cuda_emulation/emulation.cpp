@@ -68,6 +68,14 @@ std::uint64_t random_below(std::uint64_t most) {
 
 enum class wait { none, barrier, exchange, product, left };
 
+/* A copy to shared memory that a thread has asked for and not seen yet. */
+struct copy {
+    void *to;
+    const void *from;
+    unsigned bytes, group;
+    bool there;
+};
+
 struct fiber {
     ucontext_t context;
     jmp_buf place;
@@ -81,17 +89,24 @@ struct fiber {
     float value;
     float *c; /* of a product: the lane's elements */
     const unsigned *a, *b;
+    std::vector<copy> copies; /* on their way */
+    unsigned groups;          /* committed */
 };
 
 /* Which of the ready threads runs next: any; mostly who was made ready last, so that threads run far ahead of each other; or strictly one warp
  * before the other. */
 enum class order { random, eager, by_warp };
 
+/* When an asynchronous copy takes place: when it is asked for, when it is waited for, or either. */
+enum class arrival { early, late, random };
+
 struct block_run {
     std::vector<fiber> fibers;
     std::vector<unsigned> ready;
     unsigned count, running, left, at_barrier;
     order threads;
+    arrival copies;
+    unsigned unseen; /* threads that left while copies of theirs were on their way */
     const std::function<void()> *kernel;
     ucontext_t scheduler;
     jmp_buf scheduler_place;
@@ -146,6 +161,7 @@ void yield(bool for_good) {
 void run_thread() {
     finish_switch(nullptr, &block.scheduler_stack, &block.scheduler_size);
     (*block.kernel)();
+    if (!block.fibers[block.running].copies.empty()) block.unseen++;
     block.fibers[block.running].waiting = wait::left;
     block.left++;
     yield(true);
@@ -261,6 +277,8 @@ bool start_threads(unsigned count) {
     block.ready.clear();
     block.count = count, block.left = block.at_barrier = 0;
     block.threads = static_cast<order>(random_below(3));
+    block.copies = static_cast<arrival>(random_below(3));
+    block.unseen = 0;
     const unsigned warps = (count + WARP - 1) / WARP, favourite = static_cast<unsigned>(random_below(warps));
     for (unsigned i = 0; i < count; i++) {
         fiber &thread = block.fibers[i];
@@ -273,6 +291,8 @@ bool start_threads(unsigned count) {
         thread.context.uc_stack.ss_size = STACK_BYTES;
         thread.context.uc_link = nullptr;
         thread.started = false;
+        thread.copies.clear();
+        thread.groups = 0;
         thread.rank = (i / WARP + warps - favourite) % warps;
         makecontext(&thread.context, run_thread, 0);
         make_ready(i);
@@ -313,6 +333,11 @@ bool run_block(unsigned index, const cudaLaunchConfig_t *config) {
         block.ready[pick] = block.ready.back();
         block.ready.pop_back();
         resume(thread);
+    }
+    if (block.unseen > 0) {
+        std::fprintf(stderr, "cuda emulation: block %u: %u threads left copies that nobody waited for\n", index,
+                     block.unseen);
+        return false;
     }
     if (guard_is_whole(config->dynamicSmemBytes)) return true;
     std::fprintf(stderr, "cuda emulation: block %u: wrote past its %zu bytes of shared memory\n", index,
@@ -362,7 +387,40 @@ float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane)
     return block.fibers[thread].value;
 }
 
-unsigned attn_tf32(float value) { return ptx::to_tf32(value); }
+static void take_place(const copy &c) {
+    if (c.there)
+        std::memcpy(c.to, c.from, c.bytes);
+    else
+        std::memset(c.to, 0, c.bytes);
+}
+
+void attn_emulate_copy(void *to, const void *from, unsigned bytes, bool there) {
+    fiber &self = block.fibers[block.running];
+    const copy asked = {to, from, bytes, self.groups, there};
+    const bool aligned = (reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from)) % bytes == 0;
+    if (!aligned) {
+        std::fprintf(stderr, "cuda emulation: an asynchronous copy of %u bytes is not aligned\n", bytes);
+        self.copies.push_back(asked), self.copies.back().group = UINT32_MAX; /* never arrives: the launch fails */
+    } else if (block.copies == arrival::early || (block.copies == arrival::random && random_below(2))) {
+        take_place(asked);
+    } else {
+        self.copies.push_back(asked);
+    }
+}
+
+void attn_commit_copies() { block.fibers[block.running].groups++; }
+
+/* Groups older than the last `groups` committed ones arrive. */
+void attn_emulate_await(unsigned groups) {
+    fiber &self = block.fibers[block.running];
+    std::vector<copy> left;
+    for (const copy &c : self.copies)
+        if (std::uint64_t{c.group} + groups < self.groups)
+            take_place(c);
+        else
+            left.push_back(c);
+    self.copies.swap(left);
+}
 
 void attn_mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     const unsigned first = block.running / WARP * WARP;
