@@ -6,7 +6,7 @@
 #include "tests/cuda_ptx/tensor.h"
 
 #include <algorithm>
-#include <csetjmp>
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -66,6 +66,16 @@ std::uint64_t random_below(std::uint64_t most) {
 
 /* ---- Fibers --------------------------------------------------------------------------------------- */
 
+/* By the compiler's own jumps from one to the next: swapcontext asks the kernel for the signal mask each time, which takes longer than all the
+ * rest, and the C library's longjmp is one within a stack to AddressSanitizer. */
+struct fiber {
+    void *place[5];
+    bool started;
+    const void *stack;
+    std::size_t size;
+    void *sanitizer; /* what AddressSanitizer keeps of a stack that is left */
+};
+
 enum class wait { none, barrier, exchange, product, left };
 
 /* A copy to shared memory that a thread has asked for and not seen yet. */
@@ -76,14 +86,8 @@ struct copy {
     bool there;
 };
 
-struct fiber {
-    ucontext_t context;
-    jmp_buf place;
-    bool started;
-    char *stack;
-    void *sanitizer; /* what AddressSanitizer keeps of a stack that is left */
+struct thread {
     wait waiting;
-    unsigned rank; /* order::by_warp: of its warp, 0 goes first */
     int line;
     unsigned mask, lane;
     float value;
@@ -101,84 +105,128 @@ enum class order { random, eager, by_warp };
 enum class arrival { early, late, random };
 
 struct block_run {
-    std::vector<fiber> fibers;
-    std::vector<unsigned> ready;
+    std::array<thread, MOST_THREADS> threads;
+    std::array<fiber, MOST_THREADS> fibers;                /* the threads', from block to block */
+    std::vector<unsigned> ready;                           /* unless by warp: */
+    std::array<unsigned, MOST_THREADS / WARP> ready_lanes; /* a bit each */
+    unsigned ready_warps;
     unsigned count, running, left, at_barrier;
-    order threads;
+    order turns;
+    unsigned favourite; /* order::by_warp: the warp that goes first */
     arrival copies;
     unsigned unseen; /* threads that left while copies of theirs were on their way */
     const std::function<void()> *kernel;
-    ucontext_t scheduler;
-    jmp_buf scheduler_place;
-    void *scheduler_sanitizer;
-    const void *scheduler_stack;
-    std::size_t scheduler_size;
+    fiber launcher = {{}, true, nullptr, 0, nullptr}, *previous;
 };
 
 block_run block;
 
-void start_switch(void **save, const void *stack, std::size_t size) {
+void start_switch(fiber &self, const fiber &next) {
 #ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(save, stack, size);
+    __sanitizer_start_switch_fiber(&self.sanitizer, next.stack, next.size);
 #else
-    (void)save, (void)stack, (void)size;
+    (void)self, (void)next;
 #endif
 }
 
-void finish_switch(void *save, const void **stack, std::size_t *size) {
+/* Where the launcher's stack lies is learned from who comes from there. */
+void finish_switch(const fiber &self, fiber &previous) {
 #ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(save, stack, size);
+    __sanitizer_finish_switch_fiber(self.sanitizer, &previous.stack, &previous.size);
 #else
-    (void)save, (void)stack, (void)size;
+    (void)self, (void)previous;
 #endif
 }
 
-/* swapcontext asks the kernel for the signal mask each time, which takes longer than all the rest: it starts a fiber, and jumps do what follows. Not
- * under AddressSanitizer, which takes a jump for one within a stack. */
-#ifdef __SANITIZE_ADDRESS__
-void to_scheduler(fiber &self) { swapcontext(&self.context, &block.scheduler); }
-void to_fiber(fiber &next) { swapcontext(&block.scheduler, &next.context); }
-#else
-void to_scheduler(fiber &self) {
-    if (!_setjmp(self.place)) _longjmp(block.scheduler_place, 1);
-}
+void run_threads();
 
-void to_fiber(fiber &next) {
-    if (_setjmp(block.scheduler_place)) return;
-    if (next.started) _longjmp(next.place, 1);
+__attribute__((noinline, no_sanitize("address"))) void jump(fiber &self, fiber &next) {
+    if (__builtin_setjmp(self.place)) return;
+    if (next.started) __builtin_longjmp(next.place, 1);
     next.started = true;
-    setcontext(&next.context);
-}
-#endif
-
-void yield(bool for_good) {
-    fiber &self = block.fibers[block.running];
-    start_switch(for_good ? nullptr : &self.sanitizer, block.scheduler_stack, block.scheduler_size);
-    to_scheduler(self);
-    finish_switch(self.sanitizer, &block.scheduler_stack, &block.scheduler_size);
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = const_cast<void *>(next.stack);
+    context.uc_stack.ss_size = next.size;
+    context.uc_link = nullptr;
+    makecontext(&context, run_threads, 0);
+    setcontext(&context);
 }
 
-void run_thread() {
-    finish_switch(nullptr, &block.scheduler_stack, &block.scheduler_size);
-    (*block.kernel)();
-    if (!block.fibers[block.running].copies.empty()) block.unseen++;
-    block.fibers[block.running].waiting = wait::left;
-    block.left++;
-    yield(true);
+void switch_fibers(fiber &self, fiber &next) {
+    block.previous = &self;
+    start_switch(self, next);
+    jump(self, next);
+    finish_switch(self, *block.previous);
 }
 
 void make_ready(unsigned thread) {
-    block.fibers[thread].waiting = wait::none;
-    block.ready.push_back(thread);
+    block.threads[thread].waiting = wait::none;
+    if (block.turns != order::by_warp) return block.ready.push_back(thread);
+    block.ready_lanes[thread / WARP] |= 1u << thread % WARP;
+    block.ready_warps |= 1u << thread / WARP;
 }
 
-void resume(unsigned thread) {
-    fiber &next = block.fibers[thread];
-    block.running = thread;
-    threadIdx = dim3(thread);
-    start_switch(&block.scheduler_sanitizer, next.stack, STACK_BYTES);
-    to_fiber(next);
-    finish_switch(block.scheduler_sanitizer, nullptr, nullptr);
+bool all_at_one_barrier() {
+    for (unsigned i = 1; i < block.count; i++)
+        if (block.threads[i].line != block.threads[0].line) return false;
+    return true;
+}
+
+bool none_is_ready() { return block.ready.empty() && block.ready_warps == 0; }
+
+/* From a bit on, round about: the first that is set. */
+unsigned first_set(unsigned bits, unsigned from) {
+    const unsigned behind = bits & ~0u << from;
+    return static_cast<unsigned>(__builtin_ctz(behind ? behind : bits));
+}
+
+unsigned take_by_warp() {
+    const unsigned warp = first_set(block.ready_warps, block.favourite);
+    unsigned &lanes = block.ready_lanes[warp];
+    const unsigned lane = first_set(lanes, static_cast<unsigned>(random_below(WARP)));
+    lanes &= ~(1u << lane);
+    if (lanes == 0) block.ready_warps &= ~(1u << warp);
+    return warp * WARP + lane;
+}
+
+unsigned take_ready() {
+    if (block.turns == order::by_warp) return take_by_warp();
+    std::size_t pick = random_below(block.ready.size());
+    if (block.turns == order::eager && random_below(8)) pick = block.ready.size() - 1;
+    const unsigned thread = block.ready[pick];
+    block.ready[pick] = block.ready.back();
+    block.ready.pop_back();
+    return thread;
+}
+
+/* Whose turn it is: a thread's, or the launcher's when none can go on. */
+fiber &choose_fiber() {
+    if (none_is_ready() && block.at_barrier == block.count && all_at_one_barrier()) {
+        block.at_barrier = 0;
+        for (unsigned i = 0; i < block.count; i++) make_ready(i);
+    }
+    if (none_is_ready()) return block.launcher;
+    block.running = take_ready();
+    threadIdx = dim3(block.running);
+    return block.fibers[block.running];
+}
+
+void yield() {
+    fiber &self = block.fibers[block.running], &next = choose_fiber();
+    if (&next != &self) switch_fibers(self, next);
+}
+
+/* A fiber is the same thread of every block. */
+void run_threads() {
+    finish_switch(block.fibers[block.running], *block.previous);
+    for (;;) {
+        (*block.kernel)();
+        if (!block.threads[block.running].copies.empty()) block.unseen++;
+        block.threads[block.running].waiting = wait::left;
+        block.left++;
+        yield();
+    }
 }
 
 /* ---- Meeting points ------------------------------------------------------------------------------- */
@@ -188,7 +236,7 @@ bool have_met(unsigned first, unsigned mask, int line, wait what) {
     for (unsigned lane = 0; lane < WARP; lane++) {
         if (!(mask >> lane & 1)) continue;
         if (first + lane >= block.count) return false;
-        const fiber &other = block.fibers[first + lane];
+        const thread &other = block.threads[first + lane];
         if (other.waiting != what || other.line != line || other.mask != mask) return false;
     }
     return true;
@@ -197,10 +245,10 @@ bool have_met(unsigned first, unsigned mask, int line, wait what) {
 void exchange_values(unsigned first, unsigned mask) {
     float values[WARP];
     for (unsigned lane = 0; lane < WARP; lane++)
-        values[lane] = mask >> lane & 1 ? block.fibers[first + lane].value : NAN;
+        values[lane] = mask >> lane & 1 ? block.threads[first + lane].value : NAN;
     for (unsigned lane = 0; lane < WARP; lane++) {
         if (!(mask >> lane & 1)) continue;
-        fiber &other = block.fibers[first + lane];
+        thread &other = block.threads[first + lane];
         other.value = values[other.lane % WARP];
         make_ready(first + lane);
     }
@@ -208,10 +256,10 @@ void exchange_values(unsigned first, unsigned mask) {
 
 /* A warp's product on tensor cores. */
 void multiply_matrices(unsigned first) {
-    double a[16][16] = {}, b[16][8] = {};
+    double a[16][16], b[16][8];
     float c[16][8];
     for (unsigned lane = 0; lane < WARP; lane++) {
-        const fiber &self = block.fibers[first + lane];
+        const thread &self = block.threads[first + lane];
         for (unsigned i = 0; i < 4; i++) {
             const ptx::element at = ptx::of_a(lane, i, true), to = ptx::of_c(lane, i);
             a[at.row][at.column] = static_cast<double>(ptx::seen_as_tf32(self.a[i]));
@@ -226,16 +274,10 @@ void multiply_matrices(unsigned first) {
     for (unsigned lane = 0; lane < WARP; lane++) {
         for (unsigned i = 0; i < 4; i++) {
             const ptx::element from = ptx::of_c(lane, i);
-            block.fibers[first + lane].c[i] = c[from.row][from.column];
+            block.threads[first + lane].c[i] = c[from.row][from.column];
         }
         make_ready(first + lane);
     }
-}
-
-bool all_at_one_barrier() {
-    for (unsigned i = 1; i < block.count; i++)
-        if (block.fibers[i].line != block.fibers[0].line) return false;
-    return true;
 }
 
 /* ---- Blocks --------------------------------------------------------------------------------------- */
@@ -272,44 +314,38 @@ char *map_stack() {
     return static_cast<char *>(memory) + GUARD_BYTES;
 }
 
-bool start_threads(unsigned count) {
-    if (block.fibers.size() < count) block.fibers.resize(count);
-    block.ready.clear();
-    block.count = count, block.left = block.at_barrier = 0;
-    block.threads = static_cast<order>(random_below(3));
-    block.copies = static_cast<arrival>(random_below(3));
-    block.unseen = 0;
-    const unsigned warps = (count + WARP - 1) / WARP, favourite = static_cast<unsigned>(random_below(warps));
-    for (unsigned i = 0; i < count; i++) {
-        fiber &thread = block.fibers[i];
-        if (!thread.stack && !(thread.stack = map_stack())) return false;
-#ifdef __SANITIZE_ADDRESS__
-        __asan_unpoison_memory_region(thread.stack, STACK_BYTES);
-#endif
-        getcontext(&thread.context);
-        thread.context.uc_stack.ss_sp = thread.stack;
-        thread.context.uc_stack.ss_size = STACK_BYTES;
-        thread.context.uc_link = nullptr;
-        thread.started = false;
-        thread.copies.clear();
-        thread.groups = 0;
-        thread.rank = (i / WARP + warps - favourite) % warps;
-        makecontext(&thread.context, run_thread, 0);
-        make_ready(i);
-    }
-    for (unsigned i = count; i > 1; i--) std::swap(block.ready[i - 1], block.ready[random_below(i)]);
+/* Stacks begin at different places of a page, which would otherwise all want the same places of the cache. */
+bool give_stack(fiber &of, unsigned index) {
+    char *const stack = map_stack();
+    if (!stack) return false;
+    of.stack = stack, of.size = STACK_BYTES - index % 32 * 128;
     return true;
 }
 
-/* The index of the ready thread to run. */
-std::size_t pick_ready() {
-    const std::size_t any = random_below(block.ready.size());
-    if (block.threads == order::random) return any;
-    if (block.threads == order::eager) return random_below(8) ? block.ready.size() - 1 : any;
-    std::size_t best = any;
-    for (std::size_t i = 0; i < block.ready.size(); i++)
-        if (block.fibers[block.ready[i]].rank < block.fibers[block.ready[best]].rank) best = i;
-    return best;
+bool start_threads(unsigned count) {
+    block.ready.clear(), block.ready_lanes.fill(0), block.ready_warps = 0;
+    block.count = count, block.left = block.at_barrier = 0;
+    block.turns = static_cast<order>(random_below(3));
+    block.copies = static_cast<arrival>(random_below(3));
+    block.unseen = 0;
+    block.favourite = static_cast<unsigned>(random_below((count + WARP - 1) / WARP));
+    for (unsigned i = 0; i < count; i++) {
+        if (!block.fibers[i].stack && !give_stack(block.fibers[i], i)) return false;
+        block.threads[i].copies.clear(), block.threads[i].groups = 0;
+        make_ready(i);
+    }
+    for (std::size_t i = block.ready.size(); i > 1; i--) std::swap(block.ready[i - 1], block.ready[random_below(i)]);
+    return true;
+}
+
+/* Threads that wait for ever are given up: their fibers begin anew. */
+void abandon_threads() {
+    for (fiber &one : block.fibers) {
+        one.started = false;
+#ifdef __SANITIZE_ADDRESS__
+        __asan_unpoison_memory_region(one.stack, one.size);
+#endif
+    }
 }
 
 /* False when threads wait for what will never come, or wrote where they must not. */
@@ -317,22 +353,12 @@ bool run_block(unsigned index, const cudaLaunchConfig_t *config) {
     blockIdx = dim3(index);
     poison_shared(config->dynamicSmemBytes);
     if (!start_threads(config->blockDim.x)) return false;
-    while (block.left < block.count) {
-        if (block.ready.empty() && block.at_barrier == block.count && all_at_one_barrier()) {
-            block.at_barrier = 0;
-            for (unsigned i = 0; i < block.count; i++) make_ready(i);
-        }
-        if (block.ready.empty()) {
-            std::fprintf(stderr,
-                         "cuda emulation: block %u: %u of %u threads left, the others wait at different places\n",
-                         index, block.left, block.count);
-            return false;
-        }
-        const std::size_t pick = pick_ready();
-        const unsigned thread = block.ready[pick];
-        block.ready[pick] = block.ready.back();
-        block.ready.pop_back();
-        resume(thread);
+    switch_fibers(block.launcher, choose_fiber());
+    if (block.left < block.count) {
+        std::fprintf(stderr, "cuda emulation: block %u: %u of %u threads left, the others wait at different places\n",
+                     index, block.left, block.count);
+        abandon_threads();
+        return false;
     }
     if (block.unseen > 0) {
         std::fprintf(stderr, "cuda emulation: block %u: %u threads left copies that nobody waited for\n", index,
@@ -372,19 +398,19 @@ bool run_blocks(const cudaLaunchConfig_t *config, const attn_emulated_kernel &ke
 } // namespace
 
 void attn_emulate_barrier(int line) {
-    fiber &self = block.fibers[block.running];
+    thread &self = block.threads[block.running];
     self.waiting = wait::barrier, self.line = line;
     block.at_barrier++;
-    yield(false);
+    yield();
 }
 
 float attn_emulate_exchange(int line, unsigned mask, float value, unsigned lane) {
-    const unsigned thread = block.running, first = thread / WARP * WARP;
-    fiber &self = block.fibers[thread];
+    const unsigned index = block.running, first = index / WARP * WARP;
+    thread &self = block.threads[index];
     self.waiting = wait::exchange, self.line = line, self.mask = mask, self.value = value, self.lane = lane;
     if (have_met(first, mask, line, wait::exchange)) exchange_values(first, mask);
-    yield(false);
-    return block.fibers[thread].value;
+    yield();
+    return block.threads[index].value;
 }
 
 static void take_place(const copy &c) {
@@ -395,12 +421,14 @@ static void take_place(const copy &c) {
 }
 
 void attn_emulate_copy(void *to, const void *from, unsigned bytes, bool there) {
-    fiber &self = block.fibers[block.running];
-    const copy asked = {to, from, bytes, self.groups, there};
-    const bool aligned = (reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from)) % bytes == 0;
-    if (!aligned) {
+    thread &self = block.threads[block.running];
+    copy asked = {to, from, bytes, self.groups, there};
+    const std::uintptr_t places =
+        reinterpret_cast<std::uintptr_t>(to) | (there ? reinterpret_cast<std::uintptr_t>(from) : 0);
+    if (places % bytes != 0) {
         std::fprintf(stderr, "cuda emulation: an asynchronous copy of %u bytes is not aligned\n", bytes);
-        self.copies.push_back(asked), self.copies.back().group = UINT32_MAX; /* never arrives: the launch fails */
+        asked.group = UINT32_MAX; /* it never arrives, and the launch fails */
+        self.copies.push_back(asked);
     } else if (block.copies == arrival::early || (block.copies == arrival::random && random_below(2))) {
         take_place(asked);
     } else {
@@ -408,11 +436,11 @@ void attn_emulate_copy(void *to, const void *from, unsigned bytes, bool there) {
     }
 }
 
-void attn_commit_copies() { block.fibers[block.running].groups++; }
+void attn_commit_copies() { block.threads[block.running].groups++; }
 
 /* Groups older than the last `groups` committed ones arrive. */
 void attn_emulate_await(unsigned groups) {
-    fiber &self = block.fibers[block.running];
+    thread &self = block.threads[block.running];
     std::vector<copy> left;
     for (const copy &c : self.copies)
         if (std::uint64_t{c.group} + groups < self.groups)
@@ -424,10 +452,10 @@ void attn_emulate_await(unsigned groups) {
 
 void attn_mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     const unsigned first = block.running / WARP * WARP;
-    fiber &self = block.fibers[block.running];
+    thread &self = block.threads[block.running];
     self.waiting = wait::product, self.line = 0, self.mask = UINT32_MAX, self.c = c, self.a = a, self.b = b;
     if (have_met(first, UINT32_MAX, 0, wait::product)) multiply_matrices(first);
-    yield(false);
+    yield();
 }
 
 cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel) {

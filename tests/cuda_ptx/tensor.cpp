@@ -8,20 +8,6 @@
 
 namespace ptx {
 
-element of_a(unsigned lane, unsigned i, bool tf32) {
-    const unsigned group = lane / 4, within = lane % 4;
-    if (tf32) return {group + 8 * (i & 1), within + 4 * (i >> 1)};
-    return {group + 8 * (i >> 1 & 1), 2 * within + (i & 1) + 8 * (i >> 2)};
-}
-
-element of_b(unsigned lane, unsigned i, bool tf32) {
-    const unsigned group = lane / 4, within = lane % 4;
-    if (tf32) return {within + 4 * i, group};
-    return {2 * within + (i & 1) + 8 * (i >> 1), group};
-}
-
-element of_c(unsigned lane, unsigned i) { return {lane / 4 + 8 * (i >> 1), 2 * (lane % 4) + (i & 1)}; }
-
 namespace {
 
 /* Exact products are cut to so many bits below the largest one's exponent, added exactly, and the sum is cut to a float. An A100 keeps 24 of
@@ -70,6 +56,45 @@ float seen_as_tf32(unsigned bits) { return as_float(bits & ~0x1fffu); }
 
 namespace {
 
+enum : unsigned { COLUMNS = 8 };
+/* Between these a row's sums need no special care: all that is cut off or left is a float like any other. */
+enum { LEAST = BIAS - 100, MOST = BIAS + 120 };
+
+void add_row_one_by_one(float *c, const double (*products)[COLUMNS], unsigned count) {
+    for (unsigned column = 0; column < COLUMNS; column++) {
+        double of_column[8];
+        for (unsigned i = 0; i < count; i++) of_column[i] = products[i][column];
+        c[column] = add_truncated(c[column], of_column, count);
+    }
+}
+
+/* add_truncated for a row's columns side by side. A sum of nine numbers below 2^25 has room in 32 bits. */
+void add_row(float *c, const double (*products)[COLUMNS], unsigned count) {
+    int largest[COLUMNS], plain = 1, sum[COLUMNS];
+    for (unsigned column = 0; column < COLUMNS; column++) largest[column] = exponent_of(static_cast<double>(c[column]));
+    for (unsigned i = 0; i < count; i++)
+        for (unsigned column = 0; column < COLUMNS; column++) {
+            const int exponent = exponent_of(products[i][column]);
+            largest[column] = exponent > largest[column] ? exponent : largest[column];
+        }
+    for (int &exponent : largest) {
+        exponent = exponent == 0 ? BIAS : exponent; /* all are zero */
+        plain &= (exponent >= LEAST) & (exponent <= MOST);
+    }
+    if (!plain) return add_row_one_by_one(c, products, count);
+    double scale[COLUMNS], unit[COLUMNS];
+    for (unsigned column = 0; column < COLUMNS; column++) {
+        scale[column] = power_of_two(KEPT_BITS + BIAS - largest[column]);
+        unit[column] = power_of_two(largest[column] - BIAS - KEPT_BITS);
+        sum[column] = static_cast<int>(static_cast<double>(c[column]) * scale[column]);
+    }
+    for (unsigned i = 0; i < count; i++)
+        for (unsigned column = 0; column < COLUMNS; column++)
+            sum[column] += static_cast<int>(products[i][column] * scale[column]);
+    for (unsigned column = 0; column < COLUMNS; column++)
+        c[column] = static_cast<float>(as_double(double_bits(sum[column] * unit[column]) & ~((uint64_t{1} << 29) - 1)));
+}
+
 bool all_finite(unsigned depth, const double (*b)[8]) {
     bool finite = true;
     for (unsigned k = 0; k < depth; k++)
@@ -90,12 +115,13 @@ void multiply_add(unsigned depth, const double (*a)[16], const double (*b)[8], f
     const bool finite = all_finite(depth, b);
     for (unsigned row = 0; row < 16; row++) {
         if (finite && all_zero(depth, a[row])) continue; /* leaves c as it is */
-        for (unsigned column = 0; column < 8; column++)
-            for (unsigned k = 0; k < depth; k += chunk) {
-                double products[8];
-                for (unsigned i = 0; i < chunk; i++) products[i] = a[row][k + i] * b[k + i][column];
-                c[row][column] = add_truncated(c[row][column], products, chunk);
-            }
+        for (unsigned k = 0; k < depth; k += chunk) {
+            double products[8][COLUMNS];
+            for (unsigned i = 0; i < chunk; i++)
+                for (unsigned column = 0; column < COLUMNS; column++)
+                    products[i][column] = a[row][k + i] * b[k + i][column];
+            add_row(c[row], products, chunk);
+        }
     }
 }
 

@@ -9,9 +9,20 @@ namespace ptx {
 struct element {
     unsigned row, column;
 };
-element of_a(unsigned lane, unsigned i, bool tf32);
-element of_b(unsigned lane, unsigned i, bool tf32);
-element of_c(unsigned lane, unsigned i);
+
+inline element of_a(unsigned lane, unsigned i, bool tf32) {
+    const unsigned group = lane / 4, within = lane % 4;
+    if (tf32) return {group + 8 * (i & 1), within + 4 * (i >> 1)};
+    return {group + 8 * (i >> 1 & 1), 2 * within + (i & 1) + 8 * (i >> 2)};
+}
+
+inline element of_b(unsigned lane, unsigned i, bool tf32) {
+    const unsigned group = lane / 4, within = lane % 4;
+    if (tf32) return {within + 4 * i, group};
+    return {2 * within + (i & 1) + 8 * (i >> 1), group};
+}
+
+inline element of_c(unsigned lane, unsigned i) { return {lane / 4 + 8 * (i >> 1), 2 * (lane % 4) + (i & 1)}; }
 
 /* c += products, exact ones, so many as are added at once. */
 float add_truncated(float c, const double *products, unsigned count);

@@ -3,34 +3,8 @@
 
 #include <cfenv>
 #include <cmath>
-#include <cstring>
 
 namespace ptx {
-
-float as_float(uint64_t bits) {
-    const uint32_t low = static_cast<uint32_t>(bits);
-    float value;
-    std::memcpy(&value, &low, sizeof value);
-    return value;
-}
-
-double as_double(uint64_t bits) {
-    double value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-uint64_t float_bits(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-uint64_t double_bits(double value) {
-    uint64_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
 
 namespace {
 
