@@ -192,6 +192,83 @@ Test(cublas, failing_calls) {
     free_fixture(&f);
 }
 
+/* C = A B + C of two by two, from numbers whose products are exact. */
+static attn_status run_product(const attn_plan *plan) {
+    const float a[] = {1, 2, 3, 4}, b[] = {5, 6, 7, 8};
+    float c[] = {1, 1, 1, 1};
+    attn_matmul_args args = ATTN_MATMUL_ARGS_INIT;
+    args.a = a, args.b = b, args.c = c, args.beta = 1;
+    args.workspace_size = attn_plan_workspace_size(plan);
+    args.workspace = kit_alloc(args.workspace_size, KIT_GUARD_BEHIND);
+    const attn_status status = attn_matmul(plan, &args);
+    kit_free(args.workspace);
+    cr_assert(status || (c[0] == 20 && c[1] == 23 && c[2] == 44 && c[3] == 51), "%g %g %g %g", (double)c[0],
+              (double)c[1], (double)c[2], (double)c[3]);
+    return status;
+}
+
+/* Four equal scores. */
+static attn_status run_softmax(const attn_plan *plan) {
+    const float scores[] = {3, 3, 3, 3};
+    float weights[4];
+    attn_softmax_forward_args args = ATTN_SOFTMAX_FORWARD_ARGS_INIT;
+    args.scores = scores, args.attention_weights = weights;
+    const attn_status status = attn_softmax_forward(plan, &args);
+    for (int i = 0; i < 4 && !status; i++) cr_assert(weights[i] == 0.25F, "%g", (double)weights[i]);
+    return status;
+}
+
+/* The first of four equal weights gets a gradient of 1: w (g - w) of each. */
+static attn_status run_softmax_back(const attn_plan *plan) {
+    const float weights[] = {0.25F, 0.25F, 0.25F, 0.25F}, given[] = {1, 0, 0, 0};
+    float gradient[4];
+    attn_softmax_backward_args args = ATTN_SOFTMAX_BACKWARD_ARGS_INIT;
+    args.attention_weights = weights, args.grad_attention_weights = given, args.grad_scores = gradient;
+    const attn_status status = attn_softmax_backward(plan, &args);
+    for (int i = 0; i < 4 && !status; i++)
+        cr_assert(gradient[i] == (i == 0 ? 0.1875F : -0.0625F), "%g", (double)gradient[i]);
+    return status;
+}
+
+static attn_plan *plan_block(attn_context *context, int which) {
+    attn_matmul_desc product = ATTN_MATMUL_DESC_INIT;
+    attn_softmax_desc softmax = ATTN_SOFTMAX_DESC_INIT;
+    attn_plan *plan;
+    product.batch = 1, product.rows = product.columns = product.depth = 2;
+    softmax.batch = softmax.queries = 1, softmax.keys = 4;
+    const attn_status status = which == 0   ? attn_matmul_plan(context, &product, &plan)
+                               : which == 1 ? attn_softmax_forward_plan(context, &softmax, &plan)
+                                            : attn_softmax_backward_plan(context, &softmax, &plan);
+    cr_assert(status == ATTN_OK, "%s", attn_last_error_message());
+    return plan;
+}
+
+/* As for attention: a status, no error left behind, and the next run is sound. */
+Test(cublas, failing_calls_of_blocks) {
+    attn_emulated *const m = machine();
+    static attn_status (*const runs[])(const attn_plan *) = {run_product, run_softmax, run_softmax_back};
+    const attn_cuda_options cuda = emulated_options();
+    m->devices = 2, m->fail_with = 2;
+    for (int which = 0; which < 3; which++) {
+        attn_context *context = context_with(&cuda);
+        attn_plan *plan = plan_block(context, which);
+        size_t n = 0;
+        for (bool reached = true; reached; n++) {
+            m->fail_at = n + 1;
+            const attn_status status = runs[which](plan);
+            reached = m->fail_at == 0;
+            m->fail_at = 0;
+            cr_assert(status == (reached ? ATTN_ERROR_OUT_OF_MEMORY : ATTN_OK), "block %d, call %zu: %d", which, n,
+                      status);
+            cr_assert(!m->record && m->current == 0);
+            cr_assert(runs[which](plan) == ATTN_OK, "block %d, after call %zu", which, n);
+        }
+        cr_assert(n > 2, "block %d: %zu calls", which, n);
+        attn_plan_destroy(plan);
+        attn_context_destroy(context);
+    }
+}
+
 Test(cublas, lost_device) {
     attn_emulated *const m = machine();
     const attn_cuda_options cuda = emulated_options();
