@@ -105,6 +105,7 @@ typedef struct kit_problem {
     void *kept;           /* of the last run in training */
     size_t kept_size;
     struct kit_gradients *gradients; /* of the backward pass, once there was one */
+    struct kit_problem *like;        /* NULL, or one of the same case, whose expected gradients are this one's too */
 } kit_problem;
 
 /* Content by the case's fill and seed, laid out by its options. Steps that no query may see are NaN. */

@@ -14,13 +14,17 @@ enum { H, QUERY, LUONG_W, W1, W2, V, W_C, GRADIENTS };
 static const char *const names[GRADIENTS] = {"grad_h",           "grad_query",      "grad_luong_w", "grad_bahdanau_w1",
                                              "grad_bahdanau_w2", "grad_bahdanau_v", "grad_w_c"};
 
+/* What a set of incoming gradients must give. */
+struct expectation {
+    long double *gradients[GRADIENTS]; /* NULL: not yet made */
+    double *gates[GRADIENTS];
+};
+
 struct kit_gradients {
     double *values[INCOMING]; /* dense, of the distinct items */
     kit_tensor incoming[INCOMING], out[GRADIENTS];
     uint64_t hash;
-    long double *expected[GRADIENTS];
-    double *gates[GRADIENTS];
-    unsigned expected_for; /* the incoming gradients that `expected` was made from */
+    struct expectation expected[1 << INCOMING]; /* by what is given */
     unsigned given, wanted;
     uint64_t accumulate;
 };
@@ -102,6 +106,15 @@ static void make(kit_problem *problem) {
                                     0, problem->guard);
 }
 
+static void forget(struct kit_gradients *g) {
+    for (size_t given = 0; given < 1 << INCOMING; given++)
+        for (int i = 0; i < GRADIENTS; i++) {
+            free(g->expected[given].gradients[i]);
+            free(g->expected[given].gates[i]);
+            g->expected[given].gradients[i] = NULL, g->expected[given].gates[i] = NULL;
+        }
+}
+
 void kit_problem_set_incoming(kit_problem *problem, unsigned which, const double *values) {
     make(problem);
     const reference_input in = kit_problem_input(problem);
@@ -109,7 +122,7 @@ void kit_problem_set_incoming(kit_problem *problem, unsigned which, const double
     incoming_shapes(&in, rows, widths, counts);
     for (int i = 0; i < INCOMING; i++)
         if (which == 1u << i && counts[i]) memcpy(problem->gradients->values[i], values, counts[i] * sizeof *values);
-    problem->gradients->expected_for = 0;
+    forget(problem->gradients);
 }
 
 void kit_gradients_free(struct kit_gradients *g) {
@@ -118,11 +131,8 @@ void kit_gradients_free(struct kit_gradients *g) {
         free(g->values[i]);
         kit_free(g->incoming[i].memory);
     }
-    for (int i = 0; i < GRADIENTS; i++) {
-        free(g->expected[i]);
-        free(g->gates[i]);
-        kit_free(g->out[i].memory);
-    }
+    for (int i = 0; i < GRADIENTS; i++) kit_free(g->out[i].memory);
+    forget(g);
     free(g);
 }
 
@@ -139,9 +149,15 @@ static double reference_work(const reference_input *in) {
     return rows * (in->score == ATTN_SCORE_BAHDANAU ? 3 * (double)in->score_width : 6);
 }
 
-static void expect(kit_problem *problem) {
-    struct kit_gradients *g = problem->gradients;
-    if (g->expected_for == g->given) return;
+static const struct expectation *expect(kit_problem *problem) {
+    const struct kit_gradients *g = problem->gradients;
+    struct expectation *e = &problem->gradients->expected[g->given];
+    if (e->gradients[H]) return e;
+    if (problem->like) {
+        make(problem->like);
+        problem->like->gradients->given = g->given;
+        return expect(problem->like);
+    }
     kit_problem_expect(problem);
     const reference_input in = kit_problem_input(problem);
     const reference_result forward = {problem->expected.output, problem->expected.context,
@@ -155,25 +171,23 @@ static void expect(kit_problem *problem) {
     for (int i = 0; i < INCOMING; i++)
         if (g->given & 1u << i) *from[i] = g->values[i];
     for (int i = 0; i < GRADIENTS; i++) {
-        free(g->expected[i]);
-        free(g->gates[i]);
-        g->expected[i] = kit_array(count_of(&in, i), sizeof *g->expected[i]);
-        g->gates[i] = kit_array(count_of(&in, i), sizeof *g->gates[i]);
+        e->gradients[i] = kit_array(count_of(&in, i), sizeof *e->gradients[i]);
+        e->gates[i] = kit_array(count_of(&in, i), sizeof *e->gates[i]);
         sizes[i] = kit_array(count_of(&in, i), sizeof *sizes[i]);
     }
-    const reference_gradients expected = as_gradients(g->expected), scratch = as_gradients(sizes);
+    const reference_gradients expected = as_gradients(e->gradients), scratch = as_gradients(sizes);
     const bool quad = problem->spec.dtype == ATTN_FLOAT64 && reference_work(&in) < 4e6;
     (quad ? reference_backward_quad : reference_backward_float64)(&in, &forward, &incoming, false, &expected);
     gates_backward(&in, &forward, &incoming, problem->spec.dtype, &scratch,
-                   &(gates_gradients){g->gates[H], g->gates[QUERY], g->gates[LUONG_W], g->gates[W1], g->gates[W2],
-                                      g->gates[V], g->gates[W_C]});
+                   &(gates_gradients){e->gates[H], e->gates[QUERY], e->gates[LUONG_W], e->gates[W1], e->gates[W2],
+                                      e->gates[V], e->gates[W_C]});
     for (int i = 0; i < GRADIENTS; i++) {
         for (size_t j = 0; j < count_of(&in, i) && problem->spec.dtype == ATTN_FLOAT64 && !quad; j++)
-            g->gates[i][j] *= 2;
+            e->gates[i][j] *= 2;
         free(sizes[i]);
     }
     free(copies);
-    g->expected_for = g->given;
+    return e;
 }
 
 static int index_of(unsigned bit) {
@@ -190,14 +204,13 @@ static unsigned possible(const kit_problem *problem, unsigned incoming) {
 long double *kit_problem_expected_gradient(kit_problem *problem, unsigned incoming, unsigned which, size_t *count) {
     make(problem);
     problem->gradients->given = possible(problem, incoming);
-    expect(problem);
     const reference_input in = kit_problem_input(problem);
     *count = count_of(&in, index_of(which));
-    return problem->gradients->expected[index_of(which)];
+    return expect(problem)->gradients[index_of(which)];
 }
 
 double *kit_problem_gradient_gates(kit_problem *problem, unsigned which) {
-    return problem->gradients->gates[index_of(which)];
+    return expect(problem)->gates[index_of(which)];
 }
 
 /* ---- Running ------------------------------------------------------------------------------------------ */
@@ -297,7 +310,7 @@ attn_status kit_problem_back(kit_problem *problem, const attn_plan *plan, unsign
 
 /* ---- Judging ------------------------------------------------------------------------------------------- */
 
-static void check_gradient(const kit_problem *problem, int which, kit_verdict *verdict) {
+static void check_gradient(const kit_problem *problem, const struct expectation *e, int which, kit_verdict *verdict) {
     const struct kit_gradients *g = problem->gradients;
     const kit_tensor *t = &g->out[which];
     const reference_input in = kit_problem_input(problem);
@@ -308,9 +321,9 @@ static void check_gradient(const kit_problem *problem, int which, kit_verdict *v
             for (size_t i = 0; i < t->width; i++) {
                 const size_t at = ((which <= QUERY ? item % in.batch : 0) * t->rows + row) * t->width + i;
                 const double before = adds ? prior((item * t->rows + row) * t->width + i) : 0;
-                const long double expected = g->expected[which][at] + (long double)before;
+                const long double expected = e->gradients[which][at] + (long double)before;
                 /* What is added to rounds as often as something is added. */
-                const double gate = g->gates[which][at] + (adds ? 8 * u * (fabs(before) + fabs((double)expected)) : 0);
+                const double gate = e->gates[which][at] + (adds ? 8 * u * (fabs(before) + fabs((double)expected)) : 0);
                 const double value = kit_tensor_get(t, item, row, i),
                              error = gates_error((long double)value, expected, gate);
                 if (error <= verdict->error) continue;
@@ -331,8 +344,8 @@ static void check_gradient(const kit_problem *problem, int which, kit_verdict *v
 kit_verdict kit_problem_check_back(kit_problem *problem) {
     kit_verdict verdict = {0, "exact"};
     const struct kit_gradients *g = problem->gradients;
-    expect(problem);
-    for (int i = 0; i < GRADIENTS; i++) check_gradient(problem, i, &verdict);
+    const struct expectation *e = expect(problem);
+    for (int i = 0; i < GRADIENTS; i++) check_gradient(problem, e, i, &verdict);
     if (hash_incoming(g) != g->hash || !kit_problem_inputs_unchanged(problem)) {
         verdict.error = INFINITY;
         snprintf(verdict.where, sizeof verdict.where, "an input was written to");

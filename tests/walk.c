@@ -227,6 +227,7 @@ void walk_case(walk_tally *tally, const kit_case *spec) {
     const size_t count = walk_usable(spec, names);
     kit_problem *const problems[2] = {[KIT_GUARD_BEHIND] = kit_problem_make(spec, KIT_GUARD_BEHIND),
                                       [KIT_GUARD_FRONT] = kit_problem_make(spec, KIT_GUARD_FRONT)};
+    problems[KIT_GUARD_FRONT]->like = problems[KIT_GUARD_BEHIND];
     for (size_t i = 0; i < count; i++)
         if (wanted(tally, names[i])) walk_implementation(tally, spec, names[i], problems);
     if (!count && !tally->implementation) report(tally, spec, "none", "planning", "no implementation can run it");
