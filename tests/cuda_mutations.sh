@@ -6,25 +6,34 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-Usage: tests/cuda_mutations.sh BUILD
+Usage: tests/cuda_mutations.sh [--jobs N] BUILD [WORD...]
 
-BUILD is a build folder of this project with its tests. Ends with 'N passed, N failed'. CXX names the compiler (default: c++).
+BUILD is a build folder of this project with its tests. With words, only defects whose line holds one of them. N defects are tried at a
+time (default: as many as there are cores). Ends with 'N passed, N failed'. CXX names the compiler (default: c++).
 TEXT
 }
 
-[ "${1:-}" = --help ] && { usage; exit 0; }
-[ $# -eq 1 ] && [ -x "$1/tests/attention_cases" ] || { usage >&2; exit 2; }
+jobs=$(nproc)
+while [ $# -gt 0 ]; do
+    case $1 in
+    --help) usage; exit 0 ;;
+    --jobs) jobs=${2:-}; shift 2 ;;
+    *) break ;;
+    esac
+done
+[ $# -gt 0 ] && [ -x "$1/tests/attention_cases" ] || { usage >&2; exit 2; }
 build=$(cd "$1" && pwd)
+shift
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-mkdir "$scratch/tests" "$scratch/objects"
 cp -r "$root"/{include,lib,cuda} "$scratch"
+mkdir "$scratch/tests" "$scratch/objects"
 cp -r "$root"/tests/cuda_{emulation,ptx} "$scratch/tests"
 cd "$scratch"
 
 barrier='__syncthreads();'
-softmax='blocks/*softmax*' products='blocks/products*' float32='sdpa/float32*' float16='sdpa/float16*'
+softmax='blocks/softmax*' products='blocks/products*' float32='sdpa/float32*' float16='sdpa/float16*'
 # file | what stands there | what is planted | cases that must fail, behind the storage of H where it is another than float32
 defects=(
     # barriers: one removed, one that not all threads reach
@@ -185,61 +194,56 @@ defects=(
     'device.cu|const bool may_be_start = |const bool may_be_start = false && |suite'
     'device.cu|if (changed |if (!changed |suite'
     'device.cu|device->process != getpid() ? ATTN_ERROR_FORKED : ||suite'
+    'softmax.cu|return attn_cuda_take(error);|attn_cuda_take(error); return ATTN_OK;|cublas/*'
     'forward.cu|if (!error) error = attend(|error = attend(|suite'
     'backward.cu|if (!error) error = clear_outside();|clear_outside();|suite'
 )
 
+# compile SOURCE OBJECT
 compile() {
     "${CXX:-c++}" -std=c++17 -O1 -fPIC -fno-exceptions -fno-rtti -fvisibility=hidden -ffp-contract=off -DATTN_LOW_LIMITS \
-        -Itests/cuda_emulation -I. -Iinclude -x c++ -c "$1" -o "objects/$(basename "$1").o"
+        -Itests/cuda_emulation -I. -Iinclude -MMD -x c++ -c "$1" -o "$2"
 }
 
-compile_all() {
-    local source
-    for source in cuda/*.cu tests/cuda_emulation/*.cpp; do compile "$source"; done
-}
+link() { "${CXX:-c++}" -shared "$@" "$build/tests/cuda_ptx/libcuda_ptx.a" -o emulated.so; }
 
-link() { "${CXX:-c++}" -shared objects/*.o "$build/tests/cuda_ptx/libcuda_ptx.a" -o emulated.so; }
-
+# run CHECK: on the module in this folder.
 run() {
     if [ "$1" = suite ]; then
-        ATTN_TEST_EMULATED=$scratch/emulated.so timeout 300 "$build/tests/suite_cuda"
+        ATTN_TEST_EMULATED=$PWD/emulated.so timeout 300 "$build/tests/suite_cuda"
     elif [[ $1 = cublas/* ]]; then
-        ATTN_TEST_EMULATED=$scratch/emulated.so timeout 300 "$build/tests/suite_cublas"
+        ATTN_TEST_EMULATED=$PWD/emulated.so timeout 300 "$build/tests/suite_cublas"
     elif [[ $1 = */* ]]; then
-        ATTN_TEST_ON=$scratch/emulated.so timeout 300 "$build/tests/suite_${1%%/*}" --filter "$1"
+        ATTN_TEST_ON=$PWD/emulated.so timeout 300 "$build/tests/suite_${1%%/*}" --filter "$1"
     else
         local stored=()
         case $1 in *:*) stored=(--storage "${1%%:*}") ;; esac
-        timeout 300 "$build/tests/attention_cases" --cuda "$scratch/emulated.so" ${stored[@]+"${stored[@]}"} --case "${1##*:}"
+        timeout 300 "$build/tests/attention_cases" --cuda "$PWD/emulated.so" ${stored[@]+"${stored[@]}"} --case "${1##*:}"
     fi
 }
 
-# The sources that a file is part of.
-sources_with() { case $1 in *.cu) echo "cuda/$1" ;; *) ls cuda/*.cu ;; esac; }
-
-# plant FILE CODE: compiles with that as the file's content.
+# plant FILE CODE: compiles what the file is part of with that as its content, and takes everything else as it is.
 plant() {
-    local source
+    local source name objects=()
     printf '%s\n' "$2" >"cuda/$1"
-    for source in $(sources_with "$1"); do compile "$source"; done
-    link
+    for source in cuda/*.cu tests/cuda_emulation/*.cpp; do
+        name=$(basename "$source").o
+        if grep -qF "cuda/$1" "$scratch/objects/${name%.o}.d"; then
+            compile "$source" "$name" || return 1
+            objects+=("$name")
+        else
+            objects+=("$scratch/objects/$name")
+        fi
+    done
+    link "${objects[@]}"
 }
 
-passed=0 failed=0
-verdict() { if [ -z "$2" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL $1: $2"; fi; }
-
-compile_all && link
-printf '%s\n' "${defects[@]##*|}" | sort -u >checks
-while read -r sound; do
-    reason=
-    run "$sound" >log 2>&1 || reason="fails without a defect"
-    verdict "$sound" "$reason"
-done <checks
-for defect in "${defects[@]}"; do
-    IFS='|' read -r -d '' file old new check <<<"$defect" || true
+# try DEFECT: a line that begins with ok where it is found.
+try() {
+    local file old new check code planted reason=
+    IFS='|' read -r -d '' file old new check <<<"$1" || true
     check=${check%$'\n'}
-    code=$(<"cuda/$file") reason=
+    code=$(<"cuda/$file")
     planted=${code/"$old"/"$new"}
     if [ "$planted" = "$code" ]; then
         reason="its place is not there"
@@ -248,8 +252,48 @@ for defect in "${defects[@]}"; do
     elif run "$check" >log 2>&1; then
         reason="$check did not notice"
     fi
-    plant "$file" "$code" >log 2>&1
-    verdict "$file: $old" "$reason"
+    printf '%s\n' "$code" >"cuda/$file"
+    if [ -z "$reason" ]; then echo ok; else echo "FAIL $file: $old: $reason"; fi
+}
+
+wanted() {
+    local line=$1 word
+    shift
+    [ $# != 0 ] || return 0
+    for word; do [[ $line != *"$word"* ]] || return 0; done
+    return 1
+}
+
+# A check must pass without a defect.
+try_sound() {
+    if run "$1" >log 2>&1; then echo ok; else echo "FAIL $1: fails without a defect"; fi
+}
+
+# work N: its share of the checks and of the defects, in a folder with a copy of the sources.
+work() {
+    mkdir -p "$scratch/work-$1/tests"
+    cd "$scratch/work-$1"
+    cp -r "$scratch"/{include,lib,cuda} .
+    cp -r "$scratch"/tests/cuda_{emulation,ptx} tests
+    cp "$scratch/emulated.so" .
+    local i
+    for ((i = $1; i < ${#checks[@]}; i += jobs)); do try_sound "${checks[i]}"; done
+    for ((i = $1; i < ${#chosen[@]}; i += jobs)); do try "${chosen[i]}"; done
+}
+
+chosen=()
+for defect in "${defects[@]}"; do
+    if wanted "$defect" "$@"; then chosen+=("$defect"); fi
 done
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+mapfile -t checks < <(printf '%s\n' "${chosen[@]##*|}" | sort -u)
+expected=$((${#chosen[@]} + ${#checks[@]}))
+export -f compile
+printf '%s\n' cuda/*.cu tests/cuda_emulation/*.cpp | xargs -P "$jobs" -I '{}' bash -c 'compile "$1" "objects/$(basename "$1").o"' _ '{}'
+link objects/*.o
+for ((n = 0; n < jobs; n++)); do work "$n" >"verdicts-$n" 2>&1 & done
+wait
+cat verdicts* | grep -v '^ok$' || true
+# One without a verdict was not found.
+passed=$(cat verdicts* | grep -c '^ok$' || true)
+echo "$passed passed, $((expected - passed)) failed"
+[ "$passed" = "$expected" ]
