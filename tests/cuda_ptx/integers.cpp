@@ -119,9 +119,11 @@ uint64_t multiply(const instruction &how, const inputs &in, bool adds) {
     return part + (adds ? in.c : 0);
 }
 
+typedef uint64_t (*operation)(const instruction &, const inputs &);
+
 const struct {
     word name;
-    uint64_t (*value)(const instruction &, const inputs &);
+    operation value;
 } operations[] = {
     {word::add_, [](const instruction &, const inputs &in) { return in.a + in.b; }},
     {word::sub_, [](const instruction &, const inputs &in) { return in.a - in.b; }},
@@ -152,6 +154,16 @@ const struct {
     {word::brev_, [](const instruction &, const inputs &in) { return reverse(in); }},
 };
 
+/* NULL where there is none for integers. */
+operation find_operation(word name) {
+    static const auto by_name = [] {
+        std::array<operation, static_cast<size_t>(word::count)> all = {};
+        for (const auto &one : operations) all[static_cast<size_t>(one.name)] = one.value;
+        return all;
+    }();
+    return by_name[static_cast<size_t>(name)];
+}
+
 /* The type of a result: of twice the width, or a count. */
 type result_of(const instruction &how) {
     type of = how.types[0];
@@ -176,10 +188,9 @@ void compute(machine &m, thread &t, const instruction &in) {
         in.opcode == word::shl_ || in.opcode == word::shr_ || in.opcode == word::bfe_ || in.opcode == word::bfi_;
     inputs values = {extend(given[0], of), shifts && in.opcode != word::bfi_ ? given[1] : extend(given[1], of),
                      in.has(word::wide_) || shifts ? given[2] : extend(given[2], of), given[3], of};
-    for (const auto &operation : operations)
-        if (in.opcode == operation.name)
-            return m.write(t, in.operands[0], extend(operation.value(in, values), result_of(in)));
-    throw fault("the instruction is not known for this type");
+    const operation value_of = find_operation(in.opcode);
+    if (!value_of) throw fault("the instruction is not known for this type");
+    m.write(t, in.operands[0], extend(value_of(in, values), result_of(in)));
 }
 
 } // namespace ptx
