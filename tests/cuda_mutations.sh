@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Plants defects in the CUDA sources, one at a time, and sees that the emulation finds each: in a case, or where the case says
-# "suite", in suite_cuda, or in the tests of a suite that it names with a slash. A defect whose place is no longer in the code, or that does not compile, is a failure too.
+# "suite", in suite_cuda, where it says "gpu", in attention_gpu on the driver of tests/cuda_driver, or in the tests of a suite that it names with a slash. A defect whose place is no longer in the code, or that does not compile, is a failure too.
 set -euo pipefail
 
 usage() {
@@ -29,7 +29,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cp -r "$root"/{include,lib,cuda} "$scratch"
 mkdir "$scratch/tests" "$scratch/objects"
-cp -r "$root"/tests/cuda_{emulation,ptx} "$scratch/tests"
+cp -r "$root"/tests/cuda_{driver,emulation,ptx} "$scratch/tests"
 cd "$scratch"
 
 barrier='__syncthreads();'
@@ -197,6 +197,12 @@ defects=(
     'softmax.cu|return attn_cuda_take(error);|attn_cuda_take(error); return ATTN_OK;|cublas/*'
     'forward.cu|if (!error) error = attend(|error = attend(|suite'
     'backward.cu|if (!error) error = clear_outside();|clear_outside();|suite'
+    # streams: work on another one, and what no captured run may do
+    'call.cu|attn_product_launch(product, stream)|attn_product_launch(product, nullptr)|gpu'
+    'gram.cu|2 * DEPTH * TILE * sizeof(float), stream|2 * DEPTH * TILE * sizeof(float), nullptr|gpu'
+    'cublas.cu|found = blas->call.set_stream(handle, device->stream());|found = SUCCESS;|gpu'
+    'forward.cu|if (!error) error = attend(|if (!error) error = cudaStreamSynchronize(device->stream()); if (!error) error = attend(|gpu'
+    'backward.cu|return attn_cuda_take(current.error ? |void *more; if (cudaMalloc(&more, 64)) return ATTN_ERROR_OUT_OF_MEMORY; cudaFree(more); return attn_cuda_take(current.error ? |gpu'
 )
 
 # compile SOURCE OBJECT
@@ -211,6 +217,8 @@ link() { "${CXX:-c++}" -shared "$@" "$build/tests/cuda_ptx/libcuda_ptx.a" -o emu
 run() {
     if [ "$1" = suite ]; then
         ATTN_TEST_EMULATED=$PWD/emulated.so timeout 300 "$build/tests/suite_cuda"
+    elif [ "$1" = gpu ]; then
+        LD_LIBRARY_PATH=$build/tests/cuda_driver/library timeout 300 "$build/tests/attention_gpu" "$PWD/emulated.so" --quick
     elif [[ $1 = cublas/* ]]; then
         ATTN_TEST_EMULATED=$PWD/emulated.so timeout 300 "$build/tests/suite_cublas"
     elif [[ $1 = */* ]]; then

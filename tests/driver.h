@@ -21,12 +21,16 @@ enum {
     DRIVER_CAPTURE_THREAD = 1
 };
 
+/* Attributes of a device; clocks in kHz. */
+enum { DRIVER_CLOCK_RATE = 13, DRIVER_MULTIPROCESSORS = 16, DRIVER_MEMORY_CLOCK_RATE = 36 };
+
 /* Field, exported name, parameters; each answers 0 or an error's number. */
 #define DRIVER_FUNCTIONS(X)                                                                                            \
     X(init, "cuInit", (unsigned flags))                                                                                \
     X(version, "cuDriverGetVersion", (int *version))                                                                   \
     X(device_get, "cuDeviceGet", (int *device, int ordinal))                                                           \
     X(device_name, "cuDeviceGetName", (char *name, int room, int device))                                              \
+    X(device_attribute, "cuDeviceGetAttribute", (int *value, int attribute, int device))                               \
     X(context_retain, "cuDevicePrimaryCtxRetain", (void **context, int device))                                        \
     X(context_set, "cuCtxSetCurrent", (void *context))                                                                 \
     X(synchronize, "cuCtxSynchronize", (void))                                                                         \

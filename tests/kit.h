@@ -161,9 +161,17 @@ attn_layer_backward_args kit_problem_back_args(kit_problem *problem, unsigned in
 /* Other incoming gradients than the seed's: dense, of spec.distinct items. */
 void kit_problem_set_incoming(kit_problem *problem, unsigned which, const double *values);
 
-/* Runs with a workspace of exactly the planned size full of NaN. What is written holds NaN before, what is accumulated numbers. */
+/* The same, with incoming gradients and prior ones in place: what kit_problem_check_back judges is what a run of these arguments leaves there. What is
+ * written holds NaN before, what is accumulated numbers. */
+attn_layer_backward_args kit_problem_back_ready(kit_problem *problem, unsigned incoming, unsigned gradients,
+                                                uint64_t accumulate);
+
+/* Such a run, with a workspace of exactly the planned size full of NaN. */
 attn_status kit_problem_back(kit_problem *problem, const attn_plan *plan, unsigned incoming, unsigned gradients,
                              uint64_t accumulate);
+
+/* Makes every element of every gradient NaN, once there was a backward run. */
+void kit_problem_poison_back(kit_problem *problem);
 
 /* Compares what the last backward run wrote, and that nothing else changed. */
 kit_verdict kit_problem_check_back(kit_problem *problem);

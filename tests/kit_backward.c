@@ -288,8 +288,8 @@ static uint64_t hash_incoming(const struct kit_gradients *g) {
     return hash;
 }
 
-attn_status kit_problem_back(kit_problem *problem, const attn_plan *plan, unsigned incoming, unsigned gradients,
-                             uint64_t accumulate) {
+attn_layer_backward_args kit_problem_back_ready(kit_problem *problem, unsigned incoming, unsigned gradients,
+                                                uint64_t accumulate) {
     attn_layer_backward_args args = kit_problem_back_args(problem, incoming, gradients);
     struct kit_gradients *g = problem->gradients;
     const reference_input in = kit_problem_input(problem);
@@ -300,12 +300,22 @@ attn_status kit_problem_back(kit_problem *problem, const attn_plan *plan, unsign
         if (in.batch) lay(&g->incoming[i], g->values[i], in.batch);
     g->hash = hash_incoming(g);
     for (int i = 0; i < GRADIENTS; i++) poison(&g->out[i], accumulates(accumulate, i));
+    return args;
+}
+
+attn_status kit_problem_back(kit_problem *problem, const attn_plan *plan, unsigned incoming, unsigned gradients,
+                             uint64_t accumulate) {
+    attn_layer_backward_args args = kit_problem_back_ready(problem, incoming, gradients, accumulate);
     args.workspace_size = attn_plan_workspace_size(plan);
     args.workspace = kit_alloc(args.workspace_size, problem->guard);
     const attn_status status = attn_layer_backward(plan, &args);
     kit_device_wait();
     kit_free(args.workspace);
     return status;
+}
+
+void kit_problem_poison_back(kit_problem *problem) {
+    for (int i = 0; i < GRADIENTS; i++) poison(&problem->gradients->out[i], false);
 }
 
 /* ---- Judging ------------------------------------------------------------------------------------------- */

@@ -18,9 +18,16 @@ static bool is_emulated(const char *module) {
     return found;
 }
 
+/* A driver that the program has loaded is there to be used. */
+static bool has_driver(void) {
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    if (library) dlclose(library);
+    return library;
+}
+
 void kit_device_use(const char *module) {
     used = module;
-    if (is_emulated(module)) return;
+    if (is_emulated(module) && !has_driver()) return;
     const char *why;
     device = driver_open(&why);
     if (device) return;

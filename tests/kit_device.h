@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kit's memory as a GPU sees it. An emulated module reads the host's memory as it is. For a real one each buffer's pages are registered with the
+/* The kit's memory as a GPU sees it. An emulated module reads the host's memory as it is. For a real one, and where
+ * the program has loaded a driver, each buffer's pages are registered with the
  * driver: kernels read and write them at the same addresses, over the bus, and fault on the unreadable pages beside them as the CPU does. */
 #ifndef ATTN_TESTS_KIT_DEVICE_H
 #define ATTN_TESTS_KIT_DEVICE_H

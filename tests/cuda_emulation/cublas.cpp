@@ -180,13 +180,13 @@ sums plan_sums(const cublasContext *handle, std::int64_t m, std::int64_t n, std:
     return planned;
 }
 
-void spoil(const cublasContext *handle) {
-    if (handle->size < 2 * SPOILED_END) return;
-    char *const start = static_cast<char *>(handle->workspace);
+void spoil(void *workspace, std::size_t size) {
+    if (size < 2 * SPOILED_END) return;
+    char *const start = static_cast<char *>(workspace);
     std::memset(start, 0xff, SPOILED_END);
-    std::memset(start + handle->size - SPOILED_END, 0xff, SPOILED_END);
+    std::memset(start + size - SPOILED_END, 0xff, SPOILED_END);
     for (std::size_t i = 0; i < SPOILED_PIECES; i++)
-        std::memset(start + attn_emulate_draw(handle->size / SPOILED_PIECE) * SPOILED_PIECE, 0xff, SPOILED_PIECE);
+        std::memset(start + attn_emulate_draw(size / SPOILED_PIECE) * SPOILED_PIECE, 0xff, SPOILED_PIECE);
 }
 
 } // namespace
@@ -209,6 +209,7 @@ EXPORTED int cublasGetProperty(int property, int *value) {
 EXPORTED int cublasCreate_v2(cublasContext **handle) {
     const int found = enter();
     if (found != SUCCESS) return found;
+    if (attn_emulate_allow()) return ALLOC_FAILED;
     *handle = new cublasContext();
     (*handle)->alive = ALIVE;
     attn_emulation()->handles++;
@@ -272,18 +273,23 @@ EXPORTED int cublasGemmStridedBatchedEx_64(cublasContext *handle, int transpose_
     if (a_type != b_type || (c_type != a_type && c_type != REAL_FLOAT) || handle->pointer != 0 || count > 65535 ||
         (compute_type != COMPUTE_FLOAT && compute_type != COMPUTE_TF32))
         return NOT_SUPPORTED;
-    spoil(handle);
     attn_emulation()->products++;
     attn_emulation()->stream = handle->stream;
     const operand left = {a, a_type, transpose_a, lda, a_stride}, right = {b, b_type, transpose_b, ldb, b_stride};
     const sums planned = plan_sums(handle, m, n, k, a_type, compute_type);
     const float scale = *static_cast<const float *>(alpha), kept = *static_cast<const float *>(beta);
-    for (std::int64_t item = 0; item < count; item++)
-        for (std::int64_t column = 0; column < n; column++)
-            for (std::int64_t row = 0; row < m; row++) {
-                const std::int64_t at = item * c_stride + row + column * ldc;
-                const float sum = scale * planned.of(left, right, item, row, column);
-                write(c, at, c_type, kept != 0 ? std::fmaf(kept, read(c, at, c_type), sum) : sum);
-            }
-    return SUCCESS;
+    void *const workspace = handle->workspace;
+    const std::size_t size = handle->size;
+    const cudaError_t error = attn_emulate_put(handle->stream, [=] {
+        spoil(workspace, size);
+        for (std::int64_t item = 0; item < count; item++)
+            for (std::int64_t column = 0; column < n; column++)
+                for (std::int64_t row = 0; row < m; row++) {
+                    const std::int64_t at = item * c_stride + row + column * ldc;
+                    const float sum = scale * planned.of(left, right, item, row, column);
+                    write(c, at, c_type, kept != 0 ? std::fmaf(kept, read(c, at, c_type), sum) : sum);
+                }
+        return cudaSuccess;
+    });
+    return error ? EXECUTION_FAILED : SUCCESS;
 }

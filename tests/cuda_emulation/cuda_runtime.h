@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstring>
 #include <functional>
+#include <memory>
 
 #define __global__
 #define __device__
@@ -78,6 +79,18 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *fu
 
 cudaError_t cudaMemsetAsync(void *memory, int value, std::size_t size, cudaStream_t stream);
 
+/* What no run may call: here so that a planted call is found by what it does to a capture. */
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaMalloc(void **memory, std::size_t size);
+cudaError_t cudaFree(void *memory);
+
+/* ---- Streams (streams.cpp) ---------------------------------------------------------------------- */
+
+/* Work on a stream: what fails when it is done loses the device. */
+cudaError_t attn_emulate_put(cudaStream_t stream, const std::function<cudaError_t()> &work);
+/* Before what can't be done while the thread captures a stream. */
+cudaError_t attn_emulate_allow();
+
 /* ---- cuBLAS (cublas.cpp) ------------------------------------------------------------------------ */
 
 /* The file to load it from; tiles small enough for small cases to have several of them, and a workspace that is quickly allocated. */
@@ -99,7 +112,8 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 /* A kernel with its parameters: its address and bytes for the interpreter of PTX, the call of it for the CPU. */
 struct attn_emulated_kernel {
-    const void *function, *parameters;
+    const void *function;
+    std::shared_ptr<const void> parameters;
     std::size_t parameter_bytes;
     std::function<void()> call;
 };
@@ -122,9 +136,9 @@ template <unsigned GROUPS> static inline void attn_await_copies() { attn_emulate
 
 template <typename Parameters>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters), const Parameters &given) {
-    const Parameters parameters = given;
+    const std::shared_ptr<const Parameters> parameters = std::make_shared<const Parameters>(given);
     return attn_emulate(
-        config, {reinterpret_cast<const void *>(kernel), &parameters, sizeof parameters, [=] { kernel(parameters); }});
+        config, {reinterpret_cast<const void *>(kernel), parameters, sizeof given, [=] { kernel(*parameters); }});
 }
 
 #define __syncthreads() attn_emulate_barrier(__LINE__)

@@ -381,7 +381,7 @@ std::vector<unsigned> shuffled(unsigned count) {
 bool interpret(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel) {
     ptx::launch how;
     how.blocks = config->gridDim.x, how.threads = config->blockDim.x, how.shared_bytes = config->dynamicSmemBytes;
-    how.parameters = kernel.parameters, how.parameter_bytes = kernel.parameter_bytes;
+    how.parameters = kernel.parameters.get(), how.parameter_bytes = kernel.parameter_bytes;
     how.seed = random_below(UINT32_MAX);
     return ptx::run_instead(kernel.function, how);
 }
@@ -458,7 +458,16 @@ void attn_mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]
     yield();
 }
 
-cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel) {
+/* What a launch does. */
+static cudaError_t run_launch(const cudaLaunchConfig_t &config, const attn_emulated_kernel &kernel) {
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    if (run_blocks(&config, kernel)) return cudaSuccess;
+    machine.lost = cudaErrorLaunchFailure;
+    return answer(cudaErrorLaunchFailure);
+}
+
+/* Whether it can be put on its stream. */
+static cudaError_t enter_launch(const cudaLaunchConfig_t *config) {
     const std::lock_guard<std::mutex> lock(one_at_a_time);
     const cudaError_t error = enter_device(machine.current);
     if (error) return error;
@@ -469,11 +478,14 @@ cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const attn_emulated_k
         return answer(cudaErrorInvalidValue);
     machine.launches++;
     machine.stream = config->stream;
-    if (!run_blocks(config, kernel)) {
-        machine.lost = cudaErrorLaunchFailure;
-        return answer(cudaErrorLaunchFailure);
-    }
     return cudaSuccess;
+}
+
+cudaError_t attn_emulate(const cudaLaunchConfig_t *config, const attn_emulated_kernel &kernel) {
+    const cudaError_t error = enter_launch(config);
+    if (error) return error;
+    const cudaLaunchConfig_t launch = *config;
+    return answer(attn_emulate_put(config->stream, [=] { return run_launch(launch, kernel); }));
 }
 
 /* ---- The runtime ---------------------------------------------------------------------------------- */
@@ -531,8 +543,10 @@ cudaError_t cudaMemsetAsync(void *memory, int value, std::size_t size, cudaStrea
     const cudaError_t error = enter_device(machine.current);
     if (error) return error;
     machine.stream = stream;
-    std::memset(memory, value, size);
-    return cudaSuccess;
+    return answer(attn_emulate_put(stream, [=] {
+        std::memset(memory, value, size);
+        return cudaSuccess;
+    }));
 }
 
 /* Another library keeps a record of its own. */

@@ -3,7 +3,8 @@
  * like the real one. Each CUDA thread is a fiber; barriers and shuffles wait for those that take part, at one place of the source,
  * and anything else (a thread that has left, another place) fails the launch and loses the device. Blocks run one after the
  * other in random order, threads in a random order that changes at every wait; shared memory is NaN before each block and ends where the
- * launch said: what is written behind fails the launch, under AddressSanitizer what is read too. Work is done when it is launched, on memory of the host.
+ * launch said: what is written behind fails the launch, under AddressSanitizer what is read too. Work is done when it is launched, on memory of the host,
+ * unless the program has loaded the driver of tests/cuda_driver: then it is that one's streams that do it.
  *
  * Tests reach the machine that the module believes in by attn_emulation(), from the loaded module. */
 #ifndef ATTN_TESTS_EMULATION_H
