@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between the emulated CUDA runtime and the driver that stands in for NVIDIA's (driver.cpp): the runtime puts its work on the driver's streams. Where no
- * such driver is loaded there are no streams, and work is done when it is put.
+/* Between the emulated CUDA runtime and the driver that stands in for NVIDIA's (driver.cpp): the runtime puts its work on the driver's
+ * streams. Where no such driver is loaded there are no streams, and work is done when it is put.
  *
- * The stand-in does nothing before something waits for it, and the work of several streams in a drawn order, so that what forgets to wait, or to
- * use its own stream, shows. A stream that is captured records its work, for graphs to do as often as they are launched; what a capture does not allow
- * is answered as NVIDIA's driver answers it, and the capture is lost. Memory is the host's, with NaN in it. Time is counted, not measured: each work
- * takes a microsecond. */
+ * The stand-in does nothing before something waits for it, and the work of several streams in a drawn order, so that what forgets to
+ * wait, or to use its own stream, shows. A stream that is captured records its work, for graphs to do as often as they are launched; what a
+ * capture does not allow is answered as NVIDIA's driver answers it, and the capture is lost. Memory is the host's, with NaN in it. Time is
+ * counted, not measured: each work takes a microsecond. */
 #ifndef ATTN_TESTS_CUDA_STREAMS_H
 #define ATTN_TESTS_CUDA_STREAMS_H
 
