@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA backend, a module of its own: what it exports, and its list of implementations. */
 #include "cuda/backward.h"
+#include "cuda/composition.h"
 #include "cuda/device.h"
 #include "cuda/forward.h"
 #include "cuda/kept.h"
@@ -28,6 +29,8 @@ const attn_implementation *implementation(size_t index) {
     } lists[] = {
         {attn_cuda_forward_implementations, attn_cuda_forward_implementations_count},
         {attn_cuda_backward_implementations, attn_cuda_backward_implementations_count},
+        {attn_cuda_composition_forward_implementations, attn_cuda_composition_forward_implementations_count},
+        {attn_cuda_composition_backward_implementations, attn_cuda_composition_backward_implementations_count},
         {attn_cuda_matmul_implementations, attn_cuda_matmul_implementations_count},
         {attn_cuda_sdpa_implementations, attn_cuda_sdpa_implementations_count},
         {attn_cuda_softmax_implementations, attn_cuda_softmax_implementations_count},

@@ -266,3 +266,17 @@ attn_status attn_cublas_run::multiply(const attn_gemm &gemm) {
                                  i * outer.c + j * middle.c);
     return status_of(found);
 }
+
+attn_status attn_cublas_run::multiply_in_parts(const attn_gemm &gemm, std::size_t terms) {
+    attn_gemm part = gemm;
+    attn_status found = ATTN_OK;
+    for (std::size_t term = 0; term < gemm.depth && !found; term += terms) {
+        const std::ptrdiff_t skipped = static_cast<std::ptrdiff_t>(term);
+        part.depth = gemm.depth - term < terms ? gemm.depth - term : terms;
+        part.a = moved(gemm.a, skipped * (gemm.transpose_a ? gemm.a_row : 1), gemm.stored);
+        part.b = moved(gemm.b, skipped * (gemm.transpose_b ? 1 : gemm.b_row), gemm.stored);
+        if (term > 0) part.beta = 1.0f;
+        found = multiply(part);
+    }
+    return found;
+}

@@ -82,6 +82,8 @@ class attn_cublas_run {
     attn_cublas_run &operator=(const attn_cublas_run &) = delete;
 
     attn_status multiply(const attn_gemm &gemm);
+    /* The same in products of at most so many terms, added up in order. */
+    attn_status multiply_in_parts(const attn_gemm &gemm, std::size_t terms);
     attn_status status; /* of the preparation */
 
   private:

@@ -10,22 +10,7 @@
 #include "cuda/sdpa_tile.h"
 #include "lib/carve.h"
 
-#ifndef ATTN_CUDA_SDPA_SCORES
-#define ATTN_CUDA_SDPA_SCORES (std::size_t{1} << 25)
-#define ATTN_CUDA_SDPA_KEYS 8192
-#define ATTN_CUDA_SDPA_QUERIES 512
-#endif
-
 namespace {
-
-enum : std::size_t {
-    MOST_SCORES = ATTN_CUDA_SDPA_SCORES,   /* of a tile */
-    MOST_KEYS = ATTN_CUDA_SDPA_KEYS,       /* of a tile */
-    MOST_QUERIES = ATTN_CUDA_SDPA_QUERIES, /* of a tile, where not every query sees every key */
-    PITCH = 8,                             /* rows of scores are multiples of 16 bytes */
-    SCORE_TERMS = 32, /* of a score in float32, and keys of a sum of values: longer sums are added up from such parts */
-    VALUE_TERMS = 256
-};
 
 std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
 std::size_t most(std::size_t a, std::size_t b) { return a > b ? a : b; }
@@ -41,13 +26,13 @@ cut cut_of(const attn_sdpa_problem &p) {
     const std::size_t group = p.query_heads / p.key_heads;
     const bool partial = p.causal != ATTN_CAUSAL_NONE || p.window_left >= 0 || p.window_right >= 0;
     c.cleans = (p.flags & (ATTN_SDPA_MASK | ATTN_SDPA_BIAS | ATTN_SDPA_KEY_LENGTHS)) != 0;
-    c.keys = most(1, least(p.keys, MOST_KEYS));
-    c.pitch = (c.keys + PITCH - 1) / PITCH * PITCH;
+    c.keys = most(1, least(p.keys, ATTN_TILE_KEYS));
+    c.pitch = (c.keys + ATTN_TILE_PITCH - 1) / ATTN_TILE_PITCH * ATTN_TILE_PITCH;
     const std::size_t width = most(c.pitch, p.value_dim);
-    c.queries = least(p.queries, partial ? +MOST_QUERIES : p.queries);
-    c.queries = least(c.queries, most(1, MOST_SCORES / width / group));
-    std::size_t pairs = most(1, MOST_SCORES / width / group / c.queries);
-    if (c.cleans) pairs = least(pairs, most(1, MOST_SCORES / c.keys / most(1, p.value_dim)));
+    c.queries = least(p.queries, partial ? +ATTN_TILE_QUERIES : p.queries);
+    c.queries = least(c.queries, most(1, ATTN_TILE_SCORES / width / group));
+    std::size_t pairs = most(1, ATTN_TILE_SCORES / width / group / c.queries);
+    if (c.cleans) pairs = least(pairs, most(1, ATTN_TILE_SCORES / c.keys / most(1, p.value_dim)));
     c.key_heads = least(p.key_heads, pairs);
     c.items = least(p.batch, most(1, pairs / p.key_heads));
     return c;
@@ -56,13 +41,13 @@ cut cut_of(const attn_sdpa_problem &p) {
 /* Pieces of the workspace. */
 struct pieces {
     float *scores, *maximum, *sum, *factor, *context;
-    void *exponentials, *clean, *blas;
+    void *exponentials, *clean;
     std::uint8_t *seen;
 };
 
 std::size_t size_of(attn_dtype dtype) { return dtype == ATTN_FLOAT32 ? sizeof(float) : sizeof(std::uint16_t); }
 
-std::size_t carve(const attn_device *device, const attn_sdpa_problem &planned, void *memory, pieces *p) {
+std::size_t carve(const attn_sdpa_problem &planned, void *memory, pieces *p) {
     attn_carver carver = {static_cast<char *>(memory), 0, false};
     const cut c = cut_of(planned);
     const std::size_t pairs = c.items * c.key_heads,
@@ -76,7 +61,6 @@ std::size_t carve(const attn_device *device, const attn_sdpa_problem &planned, v
     p->context = static_cast<float *>(attn_carve(&carver, rows, planned.value_dim * sizeof(float)));
     p->seen = c.cleans ? static_cast<std::uint8_t *>(attn_carve(&carver, pairs, c.keys)) : nullptr;
     p->clean = c.cleans ? attn_carve(&carver, pairs * c.keys, planned.value_dim * size_of(planned.dtype)) : nullptr;
-    p->blas = attn_carve(&carver, 1, attn_cublas_workspace_size(device));
     return attn_carved_size(&carver);
 }
 
@@ -85,6 +69,7 @@ std::size_t carve(const attn_device *device, const attn_sdpa_problem &planned, v
 /* What all tiles of a call share. */
 struct composition {
     const attn_sdpa_call *call;
+    const attn_composed *composed;
     attn_cublas_run *blas;
     cudaStream_t stream;
     cut limits;
@@ -147,56 +132,43 @@ void set_batches(const attn_sdpa_tile &t, std::size_t group, const attn_strides 
 attn_status multiply_scores(const composition &c, const attn_sdpa_tile &t) {
     const attn_sdpa_call *const call = c.call;
     const attn_sdpa_problem &s = call->sizes;
-    const std::size_t most_terms = s.dtype == ATTN_FLOAT32 ? +SCORE_TERMS : s.head_dim;
-    const std::ptrdiff_t q = place(call->q_strides, t.item, t.head, t.query);
-    const std::ptrdiff_t k = place(call->k_strides, t.item, t.head / c.group, t.key);
-    attn_status status = ATTN_OK;
-    for (std::size_t term = 0; term < s.head_dim && !status; term += most_terms) {
-        attn_gemm g = {};
-        g.stored = s.dtype, g.result = ATTN_FLOAT32, g.transpose_b = true;
-        g.depth = s.head_dim;
-        set_batches(t, c.group, call->q_strides, call->k_strides, static_cast<std::ptrdiff_t>(t.pitch), &g);
-        g.columns = t.keys, g.depth = least(most_terms, s.head_dim - term);
-        g.alpha = static_cast<float>(s.scale), g.beta = term > 0 ? 1.0f : 0.0f;
-        g.a = moved(call->q, q + static_cast<std::ptrdiff_t>(term), s.dtype);
-        g.b = moved(call->k, k + static_cast<std::ptrdiff_t>(term), s.dtype);
-        g.c = t.scores;
-        status = c.blas->multiply(g);
-    }
-    return status;
+    attn_gemm g = {};
+    g.stored = s.dtype, g.result = ATTN_FLOAT32, g.transpose_b = true;
+    g.depth = s.head_dim;
+    set_batches(t, c.group, call->q_strides, call->k_strides, static_cast<std::ptrdiff_t>(t.pitch), &g);
+    g.columns = t.keys, g.alpha = static_cast<float>(s.scale);
+    g.a = moved(call->q, place(call->q_strides, t.item, t.head, t.query), s.dtype);
+    g.b = moved(call->k, place(call->k_strides, t.item, t.head / c.group, t.key), s.dtype);
+    g.c = t.scores;
+    return c.blas->multiply_in_parts(g, s.dtype == ATTN_FLOAT32 ? +ATTN_SCORE_TERMS : s.head_dim);
+}
+
+attn_status find_scores(const composition &c, const attn_sdpa_tile &t, bool again) {
+    const attn_composed &composed = *c.composed;
+    return composed.scores ? composed.scores(composed.scorer, t, again, c.blas) : multiply_scores(c, t);
 }
 
 /* context = or += exponentials V */
 attn_status multiply_values(const composition &c, const attn_sdpa_tile &t) {
     const attn_sdpa_call *const call = c.call;
     const attn_sdpa_problem &s = call->sizes;
-    const std::size_t most_terms = s.dtype == ATTN_FLOAT32 ? +VALUE_TERMS : t.keys;
     const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(t.width), pitch = static_cast<std::ptrdiff_t>(t.pitch),
                          queries = static_cast<std::ptrdiff_t>(t.queries), keys = static_cast<std::ptrdiff_t>(t.keys);
     const attn_strides rows = {static_cast<std::ptrdiff_t>(t.heads) * queries * pitch, queries * pitch, pitch, 1};
     const attn_strides clean = {static_cast<std::ptrdiff_t>(t.heads / c.group) * keys * width, keys * width, width, 1};
-    const attn_strides &strides = c.cleans ? clean : call->v_strides;
-    const void *const v =
-        c.cleans ? t.clean : moved(call->v, place(call->v_strides, t.item, t.head / c.group, t.key), s.dtype);
-    attn_status status = ATTN_OK;
-    for (std::size_t term = 0; term < t.keys && !status; term += most_terms) {
-        attn_gemm g = {};
-        g.stored = s.dtype, g.result = ATTN_FLOAT32;
-        g.depth = t.keys;
-        set_batches(t, c.group, rows, strides, width, &g);
-        g.columns = t.width, g.depth = least(most_terms, t.keys - term);
-        g.alpha = 1.0f, g.beta = term > 0 || !t.first ? 1.0f : 0.0f;
-        g.a = moved(t.exponentials, static_cast<std::ptrdiff_t>(term), s.dtype);
-        g.b = moved(v, static_cast<std::ptrdiff_t>(term) * strides.row, s.dtype);
-        g.c = t.context;
-        status = c.blas->multiply(g);
-    }
-    return status;
+    attn_gemm g = {};
+    g.stored = s.dtype, g.result = ATTN_FLOAT32;
+    g.depth = t.keys;
+    set_batches(t, c.group, rows, c.cleans ? clean : call->v_strides, width, &g);
+    g.columns = t.width, g.alpha = 1.0f, g.beta = !t.first ? 1.0f : 0.0f;
+    g.a = t.exponentials, g.c = t.context;
+    g.b = c.cleans ? t.clean : moved(call->v, place(call->v_strides, t.item, t.head / c.group, t.key), s.dtype);
+    return c.blas->multiply_in_parts(g, s.dtype == ATTN_FLOAT32 ? +ATTN_VALUE_TERMS : t.keys);
 }
 
 /* The keys [t.key, t.key + t.keys), into the context. */
 attn_status attend(const composition &c, const attn_sdpa_tile &t) {
-    attn_status status = multiply_scores(c, t);
+    attn_status status = find_scores(c, t, false);
     if (!status && t.seen)
         status = attn_cuda_take(cudaMemsetAsync(t.seen, 0, t.items * (t.heads / c.group) * t.keys, c.stream));
     if (!status) status = attn_cuda_take(attn_sdpa_weigh(t, c.stream));
@@ -218,7 +190,7 @@ attn_status write_weights(const composition &c, const keys_range &range, attn_sd
     for (std::size_t first = 0; first < c.call->sizes.keys && !status; first += c.limits.keys) {
         set_keys(c, range, first, &t);
         t.weights_key = first, t.weights_keys = least(c.limits.keys, c.call->sizes.keys - first);
-        if (t.keys > 0) status = multiply_scores(c, t);
+        if (t.keys > 0) status = find_scores(c, t, true);
         if (!status) status = attn_cuda_take(attn_sdpa_normalise(t, c.stream));
     }
     return status;
@@ -241,9 +213,11 @@ attn_status run_tile(const composition &c, attn_sdpa_tile t) {
 
 /* ---- The call --------------------------------------------------------------------------------------- */
 
-attn_sdpa_tile tile_of(const attn_sdpa_call *call, const cut &limits, const pieces &p) {
+attn_sdpa_tile tile_of(const attn_composed &composed, const cut &limits, const pieces &p) {
+    const attn_sdpa_call *const call = &composed.call;
     const attn_sdpa_problem &s = call->sizes;
     attn_sdpa_tile t = {};
+    t.view.starts = composed.starts;
     t.view.lengths = call->key_lengths, t.view.mask = call->mask, t.view.mask_strides = call->mask_strides;
     t.view.causal = s.causal, t.view.offset = call->query_offset;
     t.view.window_left = s.window_left, t.view.window_right = s.window_right;
@@ -259,17 +233,67 @@ attn_sdpa_tile tile_of(const attn_sdpa_call *call, const cut &limits, const piec
     t.v = call->v, t.v_strides = call->v_strides, t.clean = p.clean;
     t.output = call->output, t.output_strides = call->output_strides;
     t.lse = static_cast<float *>(call->lse), t.lse_strides = call->lse_strides;
+    t.all_maximum = composed.maximum, t.all_sum = composed.sum;
     t.attention_weights = call->attention_weights, t.weights_strides = call->weights_strides;
     return t;
 }
 
-attn_status compose(attn_device *device, const attn_sdpa_call *call, attn_cublas_run *blas, const pieces &p) {
+const char *refuse(const attn_implementation *, const attn_device *device, const attn_sdpa_problem *p, bool *hard) {
+    *hard = true;
+    const char *const reason = attn_compose_refusal(p);
+    return reason ? reason : attn_cublas_refusal(device);
+}
+
+std::size_t workspace_size(const attn_implementation *, const attn_device *device, const attn_sdpa_problem *planned) {
+    attn_carver carver = {};
+    attn_carve(&carver, 1, attn_compose_size(planned));
+    attn_carve(&carver, 1, attn_cublas_workspace_size(device));
+    return attn_carved_size(&carver);
+}
+
+attn_status run(const attn_implementation *, attn_device *device, const attn_sdpa_call *call) {
+    const attn_status refused = attn_cuda_ready(device);
+    if (refused) return refused;
+    const attn_current_device current(device->options.ordinal);
+    if (current.error != cudaSuccess) return attn_cuda_take(current.error);
+    attn_cublas_run blas(device, static_cast<char *>(call->workspace) + attn_compose_size(&call->planned));
+    attn_composed composed = {};
+    composed.call = *call;
+    return blas.status ? blas.status : attn_compose(composed, &blas, device->stream());
+}
+
+const attn_sdpa_functions functions = {refuse, workspace_size, run};
+
+constexpr attn_implementation implementation(const char *name, attn_dtype dtype) {
+    attn_implementation made = {};
+    made.name = name, made.operation = ATTN_OPERATION_SDPA_FORWARD, made.dtype = dtype, made.sdpa = &functions;
+    return made;
+}
+
+} // namespace
+
+std::size_t attn_compose_size(const attn_sdpa_problem *planned) {
+    pieces unused;
+    return carve(*planned, nullptr, &unused);
+}
+
+const char *attn_compose_refusal(const attn_sdpa_problem *p) {
+    if (p->query_heads == 0 || p->batch == 0 || p->queries == 0) return nullptr;
+    const cut c = cut_of(*p);
+    const std::size_t rows = c.items * c.key_heads * (p->query_heads / p->key_heads) * c.queries;
+    return rows > attn_largest_grid / most(c.pitch, p->value_dim) ? "needs more blocks than a grid has" : nullptr;
+}
+
+attn_status attn_compose(const attn_composed &composed, attn_cublas_run *blas, cudaStream_t stream) {
+    const attn_sdpa_call *const call = &composed.call;
     const attn_sdpa_problem &s = call->sizes;
     const cut limits = cut_of(call->planned);
-    attn_sdpa_tile t = tile_of(call, limits, p);
-    const bool cleans = t.width > 0 && (call->mask || call->bias || call->key_lengths);
+    pieces p;
+    carve(call->planned, call->workspace, &p);
+    attn_sdpa_tile t = tile_of(composed, limits, p);
+    const bool cleans = t.width > 0 && (call->mask || call->bias || call->key_lengths || composed.starts);
     t.seen = cleans ? p.seen : nullptr;
-    const composition c = {call, blas, device->stream(), limits, t.group, cleans, t.width > 0};
+    const composition c = {call, &composed, blas, stream, limits, t.group, cleans, t.width > 0};
     attn_status status = ATTN_OK;
     for (t.item = 0; t.item < s.batch; t.item += limits.items)
         for (std::size_t head = 0; head < s.key_heads; head += limits.key_heads)
@@ -282,41 +306,6 @@ attn_status compose(attn_device *device, const attn_sdpa_call *call, attn_cublas
             }
     return status;
 }
-
-const char *refuse(const attn_implementation *, const attn_device *device, const attn_sdpa_problem *p, bool *hard) {
-    *hard = true;
-    if (p->query_heads == 0 || p->batch == 0 || p->queries == 0) return attn_cublas_refusal(device);
-    const cut c = cut_of(*p);
-    const std::size_t rows = c.items * c.key_heads * (p->query_heads / p->key_heads) * c.queries;
-    if (rows > attn_largest_grid / most(c.pitch, p->value_dim)) return "needs more blocks than a grid has";
-    return attn_cublas_refusal(device);
-}
-
-std::size_t workspace_size(const attn_implementation *, const attn_device *device, const attn_sdpa_problem *planned) {
-    pieces unused;
-    return carve(device, *planned, nullptr, &unused);
-}
-
-attn_status run(const attn_implementation *, attn_device *device, const attn_sdpa_call *call) {
-    const attn_status refused = attn_cuda_ready(device);
-    if (refused) return refused;
-    pieces p;
-    carve(device, call->planned, call->workspace, &p);
-    const attn_current_device current(device->options.ordinal);
-    if (current.error != cudaSuccess) return attn_cuda_take(current.error);
-    attn_cublas_run blas(device, p.blas);
-    return blas.status ? blas.status : compose(device, call, &blas, p);
-}
-
-const attn_sdpa_functions functions = {refuse, workspace_size, run};
-
-constexpr attn_implementation implementation(const char *name, attn_dtype dtype) {
-    attn_implementation made = {};
-    made.name = name, made.operation = ATTN_OPERATION_SDPA_FORWARD, made.dtype = dtype, made.sdpa = &functions;
-    return made;
-}
-
-} // namespace
 
 const attn_implementation attn_cuda_sdpa_implementations[] = {
     implementation("cuda:cublas:sdpa:forward:f32", ATTN_FLOAT32),

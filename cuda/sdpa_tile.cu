@@ -121,6 +121,10 @@ template <typename Element> __global__ void finish_kernel(const __grid_constant_
     if (p.lse && column == 0)
         p.lse[attn_place(p.lse_strides, item, head, 0) + static_cast<std::ptrdiff_t>(query)] =
             total.sum == 0.0f ? -INFINITY : total.maximum + logf(total.sum);
+    if (p.all_sum && column == 0) {
+        p.all_maximum[item * p.view.queries + query] = total.maximum;
+        p.all_sum[item * p.view.queries + query] = total.sum;
+    }
     if (!p.output) return;
     const bool attended = !p.nothing && p.sum[r] != 0.0f;
     const float result = attended ? p.context[i] * total.context_factor / total.sum : 0.0f;

@@ -6,6 +6,22 @@
 
 #include "cuda/view.h"
 
+#ifndef ATTN_CUDA_SDPA_SCORES
+#define ATTN_CUDA_SDPA_SCORES (std::size_t{1} << 25)
+#define ATTN_CUDA_SDPA_KEYS 8192
+#define ATTN_CUDA_SDPA_QUERIES 512
+#endif
+
+enum : std::size_t {
+    ATTN_TILE_SCORES = ATTN_CUDA_SDPA_SCORES, /* the most of a tile, as the next two */
+    ATTN_TILE_KEYS = ATTN_CUDA_SDPA_KEYS,
+    ATTN_TILE_QUERIES = ATTN_CUDA_SDPA_QUERIES, /* where not every query sees every key */
+    ATTN_TILE_PITCH = 8,                        /* rows of scores are multiples of 16 bytes */
+    ATTN_SCORE_TERMS =
+        32, /* of a score in float32, and keys of a sum of values: longer sums are added up from such parts */
+    ATTN_VALUE_TERMS = 256
+};
+
 struct attn_sdpa_tile {
     attn_view view;
     attn_dtype dtype;
@@ -31,6 +47,7 @@ struct attn_sdpa_tile {
     bool nothing;                     /* no key at all was seen by any row: maximum, sum and context are not there */
     void *output, *attention_weights; /* may be NULL */
     float *lse;
+    float *all_maximum, *all_sum; /* of every query of all items, with one head each; both or neither */
     attn_strides output_strides, lse_strides, weights_strides;
     std::size_t weights_key,
         weights_keys; /* keys whose weights are written, scores being there for those of the tile */
@@ -44,7 +61,7 @@ cudaError_t attn_sdpa_weigh(const attn_sdpa_tile &tile, cudaStream_t stream);
 cudaError_t attn_sdpa_rescale(const attn_sdpa_tile &tile, cudaStream_t stream);
 /* Values of keys that somebody sees to clean. */
 cudaError_t attn_sdpa_clean(const attn_sdpa_tile &tile, cudaStream_t stream);
-/* Output and log-sum-exp. */
+/* Output, log-sum-exp, maximum and sum (0 where nothing is attended). */
 cudaError_t attn_sdpa_finish(const attn_sdpa_tile &tile, cudaStream_t stream);
 /* Scores, computed anew, to attention weights. */
 cudaError_t attn_sdpa_normalise(const attn_sdpa_tile &tile, cudaStream_t stream);

@@ -7,15 +7,15 @@
 #include "lib/backend.h"
 
 struct attn_view {
-    const std::int32_t *lengths; /* of the items; NULL: all keys; clamped */
-    const std::uint8_t *mask;    /* may be NULL */
+    const std::int32_t *starts, *lengths; /* of the items' ranges of keys; NULL: from the first, to the last; clamped */
+    const std::uint8_t *mask;             /* may be NULL */
     attn_strides mask_strides;
     attn_causal causal;
     std::ptrdiff_t offset, window_left, window_right; /* windows: -1 stands for none */
     std::size_t queries, keys;
 };
 
-/* Keys [begin, end), less what the mask hides. */
+/* Keys [begin, end), less what the mask hides. Positions, causality and windows count from the start of the range. */
 struct attn_sight {
     std::ptrdiff_t position;
     std::size_t begin, end;
@@ -40,7 +40,8 @@ static __device__ inline std::ptrdiff_t attn_place(const attn_strides &strides, 
 static __device__ inline attn_sight attn_see(const attn_view &view, std::size_t item, std::size_t head,
                                              std::size_t query) {
     attn_sight sight;
-    const std::size_t length = view.lengths ? attn_clamp(view.lengths[item], view.keys) : view.keys;
+    const std::size_t start = view.starts ? attn_clamp(view.starts[item], view.keys) : 0, left = view.keys - start;
+    const std::size_t length = view.lengths ? attn_clamp(view.lengths[item], left) : left;
     sight.position = static_cast<std::ptrdiff_t>(query) + view.offset;
     if (view.causal == ATTN_CAUSAL_BOTTOM_RIGHT)
         sight.position += static_cast<std::ptrdiff_t>(length) - static_cast<std::ptrdiff_t>(view.queries);
@@ -50,6 +51,7 @@ static __device__ inline attn_sight attn_see(const attn_view &view, std::size_t 
         const std::size_t end = attn_clip(sight.position + 1, length);
         sight.end = end < sight.end ? end : sight.end;
     }
+    sight.position += static_cast<std::ptrdiff_t>(start), sight.begin += start, sight.end += start;
     sight.mask = view.mask ? view.mask + attn_place(view.mask_strides, item, head, query) : nullptr;
     sight.mask_step = view.mask_strides.element;
     return sight;
