@@ -26,7 +26,7 @@ cut cut_of(const attn_layer_problem &p) {
     const std::size_t width = most(p.features, p.score_width);
     c.steps = most(1, least(p.timesteps, least(ATTN_TILE_KEYS, most(ATTN_SCORE_TERMS, ATTN_TILE_SCORES / width))));
     c.pitch = (c.steps + ATTN_TILE_PITCH - 1) / ATTN_TILE_PITCH * ATTN_TILE_PITCH;
-    c.queries = least(p.queries, most(1, ATTN_TILE_SCORES / c.pitch));
+    c.queries = least(p.queries, least(ATTN_TILE_QUERIES, most(1, ATTN_TILE_SCORES / c.pitch)));
     c.items = most(1, least(ATTN_TILE_SCORES / c.pitch / c.queries, ATTN_TILE_SCORES / c.steps / width));
     c.items = least(p.batch, c.items);
     return c;

@@ -172,6 +172,31 @@ defects=(
     'sdpa_tile.cu|p.head / p.group + pair|p.head + pair|'"$float32"
     'sdpa_tile.cu|attended ? p.context[i] * total|true ? p.context[i] * total|'"$float32"
     'sdpa_tile.cu|slope(p.slopes ? p.slopes[head] : 0.0f)|slope(p.slopes ? p.slopes[0] : 0.0f)|'"$float16"
+    # the layer by composition: parts of products, ranges, rows that nobody sees, what tiles leave to one another
+    'cublas.cu|if (term > 0) part.beta = 1.0f;||luong_d1030_f32'
+    'cublas.cu|skipped * (gemm.transpose_a ? gemm.a_row : 1)|skipped|composition/luong*'
+    'view.h|sight.begin += start, sight.end += start;|sight.begin += start;|luong_d1030_all_f32'
+    'sdpa.cu| composed.starts);| false);|composition/dot*'
+    'sdpa.cu|t.all_maximum = composed.maximum, t.all_sum = composed.sum;||luong_d1030_f32'
+    'sdpa_tile.cu|p.all_sum[item * p.view.queries + query]|p.all_sum[item * p.view.queries]|luong_d1030_all_f32'
+    'composition_tile.cu|p.seen[row] != 0;|p.seen[row] == 0;|luong_d1030_all_f32'
+    'composition_tile.cu|seen ? row[f] : 0.0f|row[f]|luong_d1030_all_f32'
+    'composition_tile.cu|items.mask_query != 0 ? items.queries : 1|items.mask_query != 0 ? 1 : 1|luong_d1030_all_f32'
+    'composition_tile.cu|step - range.start >= range.length) return false;|step - range.start > range.length) return false;|dot_d1030_all_f32'
+    'composition_tile.cu|gradients[i] + given[step]|gradients[i] + given[i]|luong_d1030_all_f32'
+    'composition_tile.cu|p.weight[row.sight.query] += weight;|p.weight[row.sight.query] = weight;|dot_d1030_all_f32'
+    'composition_tile.cu|if (p.grad_lse) shift +=|if (p.grad_lse) shift -=|dot_d1030_f32'
+    'composition_additive.cu|tile.query_of(at), tile.step + step);|tile.query_of(at), step);|bahdanau_d1030_all_f32'
+    'composition_additive.cu|at / tile.queries * tile.steps + step, column|step, column|composition/bahdanau*'
+    'composition_additive.cu|p.add ? p.dz[i] + gradient : gradient|gradient|composition/bahdanau*'
+    'composition_forward.cu|part.scores += item * t.queries * t.pitch + step;|part.scores += item * t.queries * t.pitch;|bahdanau_d1030_all_f32'
+    'composition_forward.cu|if (again && s.saved.base)|if (s.saved.base)|bahdanau_d1030_f32'
+    'composition_forward.cu|p.output, true);|p.output, false);|luong_d1030_f32'
+    'composition_backward.cu|if (sizes().timesteps <= limits.steps) return|if (limits.steps > 0) return|luong_d1030_all_f32'
+    'composition_backward.cu|p.scores, p.context, t.query > 0);|p.scores, p.context, false);|composition/bahdanau*'
+    'composition_backward.cu|p.gradients, t.query > 0, p.dz|p.gradients, true, p.dz|bahdanau_d1030_f32'
+    'composition_backward.cu|if (!status && what.moments) status|status|dot_d1030_all_f32'
+    'composition_backward.cu|grad().add_weights ? nullptr : grad().bahdanau_w2|grad().bahdanau_w2|bahdanau_d1030_f32'
     # H in 16 bits: widened amiss, taken for float32's
     'row_group.h|const Element *const first = h.base +|const Element *const first = h.base + 1 +|f16:luong_odd_f32'
     'items.h|if (stored == ATTN_FLOAT16)|if (stored == ATTN_FLOAT16 && i > 0)|f16:dot_odd_f32'

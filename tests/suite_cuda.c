@@ -416,7 +416,7 @@ Test(cuda, long_sums) {
                            .queries = 1,
                            .query_features = 1,
                            .score_width = 1};
-    static const char *const names[] = {"cuda:simt", "cuda:mma"};
+    static const char *const names[] = {"cuda:simt", "cuda:mma", "cuda:cublas"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         kit_content content = {.h = calloc(FEATURES, sizeof(double)),
                                .query = calloc(1, sizeof(double)),

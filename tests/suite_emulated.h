@@ -17,9 +17,10 @@ static inline attn_status create(const attn_cuda_options *cuda, attn_context **c
     return attn_context_create(&options, context);
 }
 
-/* The emulated module: the build's, or one to try in its place. */
+/* The emulated module: the build's, or one to try in its place, which either name may tell. */
 static inline const char *emulated_module(void) {
     const char *other = getenv("ATTN_TEST_EMULATED");
+    if (!other) other = getenv("ATTN_TEST_ON");
     return other ? other : CUDA_MODULE;
 }
 
