@@ -94,7 +94,7 @@ row_matrices dense(const float *first, std::size_t rows, std::size_t width) {
 }
 
 /* What a round over the tiles is for. */
-struct round {
+struct tile_round {
     bool moments, rest;
 };
 
@@ -208,7 +208,7 @@ struct backward {
     }
 
     /* Some queries. */
-    attn_status take_queries(const attn_layer_tile &t, round what) const {
+    attn_status take_queries(const attn_layer_tile &t, tile_round what) const {
         attn_status status = find_scores(t);
         if (!status) status = multiply_states(t, p.context, p.gradients);
         if (!status && what.moments) status = attn_cuda_take(attn_weigh_moments_launch(weigh_back(t), c.stream));
@@ -244,7 +244,7 @@ struct backward {
 
     /* ---- All tiles ---------------------------------------------------------------------------------------- */
 
-    attn_status take_steps(attn_layer_tile t, round what) const {
+    attn_status take_steps(attn_layer_tile t, tile_round what) const {
         attn_status status = enter(t);
         for (t.query = 0; t.query < sizes().queries && !status; t.query += limits.queries) {
             t.queries = least(limits.queries, sizes().queries - t.query);
@@ -253,7 +253,7 @@ struct backward {
         return status || !what.rest ? status : leave(t);
     }
 
-    attn_status go_round(round what) const {
+    attn_status go_round(tile_round what) const {
         attn_layer_tile t = {};
         t.items = attn_call_items(c.call), t.pitch = limits.pitch;
         attn_status status = ATTN_OK;
