@@ -37,21 +37,21 @@ template <unsigned VECTORS> struct warp_state {
         if (p.weights && attended && group::leads()) *score_of(p, query, own) = score;
     }
 
-    /* Steps [first, last) of a range, a group every `stride`: while one is taken in, the next is on its way. */
+    /* Steps [first, last) of a range, a group every `stride`: two are on their way when there is nothing to do but wait. */
     template <typename Element>
     __device__ void take_all(const attn_attend &p, const attn_states<Element> &h, std::size_t query,
                              const attn_warp_row<VECTORS> &q, std::size_t first, std::size_t last, std::size_t stride) {
         if (first >= last) return;
-        group rows;
-        rows.load(h, p.items, query, first, last);
-        std::size_t step = first;
-        for (; step + stride < last; step += stride) {
-            group next;
-            next.load(h, p.items, query, step + stride, last);
-            take(p, rows, query, q, step);
-            rows = next;
+        group even, odd;
+        even.load(h, p.items, query, first, last);
+        odd.load(h, p.items, query, first + stride, last);
+        for (std::size_t step = first; step < last; step += 2 * stride) {
+            take(p, even, query, q, step);
+            if (step + 2 * stride < last) even.load(h, p.items, query, step + 2 * stride, last);
+            if (step + stride >= last) return;
+            take(p, odd, query, q, step + stride);
+            if (step + 3 * stride < last) odd.load(h, p.items, query, step + 3 * stride, last);
         }
-        take(p, rows, query, q, step);
     }
 
     /* Attention weights are scores until they are normalised. */

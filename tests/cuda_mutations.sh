@@ -38,12 +38,14 @@ softmax='blocks/softmax*' products='blocks/products*' float32='sdpa/float32*' fl
 defects=(
     # barriers: one removed, one that not all threads reach
     "attend.cu|sums[warp] = state.sum;"$'\n'"    $barrier|sums[warp] = state.sum;|luong_d100_f32"
-    "product.cu|depth, weights);"$'\n'"        $barrier|depth, weights);|luong_d100_f32"
-    "product.cu|sums[i] += parts[i];"$'\n'"        $barrier|sums[i] += parts[i];|luong_d100_f32"
-    "product.cu|float sums[ROWS_OF_THREAD] = {};|float sums[ROWS_OF_THREAD] = {}; if (column0 + column >= p.columns) return;|luong_d100_f32"
+    "product_tile.h|fill(element, k0);"$'\n'"            $barrier|fill(element, k0);|luong_d100_f32"
+    "product_tile.h|load(k0 + ATTN_PRODUCT_ROUND);"$'\n'"            $barrier|load(k0 + ATTN_PRODUCT_ROUND);|luong_d129_f32"
+    'product.cu|tile.load(0);|if (tile.column0 + tile.column() >= p.columns) return; tile.load(0);|luong_d100_f32'
+    "attend_finish.cu|weigh_chunks();"$'\n'"        $barrier|weigh_chunks();|luong_t500_f32"
+    "attend_finish.cu|total(row);"$'\n'"        $barrier|total(row);|luong_d100_f32"
     # shuffles: too few steps, lanes that stay away
     'warp_row.h|distance > 0; distance /= 2|distance > 1; distance /= 2|dot_d100_f32'
-    'attend.cu|: rows.dot(q);|: threadIdx.x % ATTN_WARP < 31 ? rows.dot(q) : 0.0f;|dot_odd_f32'
+    'attend.cu|score = rows.dot(q);|score = threadIdx.x % ATTN_WARP < 31 ? rows.dot(q) : 0.0f;|dot_odd_f32'
     'warp_row.h|upper ? value[i] : value[held + i]|upper ? value[held + i] : value[i]|dot_odd_f32'
     'warp_row.h|ATTN_WARP / COUNT * held|COUNT * held|dot_d129_f32'
     # groups of rows: what is of one row taken for another's, rows that are not seen taken for seen ones
@@ -58,12 +60,22 @@ defects=(
     'row_group.h|step + mine() < limit|step + mine() <= limit|dot_lengths_f32'
     'warp_row.h|place(v) + j < features ? attn|place(v) + j <= features ? attn|dot_odd_f32'
     'attend.cu|WARPS * (2 + attend.features)|WARPS * (1 + attend.features)|dot_odd_f32'
-    'product.cu|p.transposed ? i % DEPTH|p.transposed ? i % DEPTH + 1|luong_odd_f32'
+    'product_tile.h|inside && i < left ?|inside && i <= left ?|luong_odd_f32'
+    'product_tile.h|group() * ATTN_PRODUCT_TERMS);|0);|luong_d129_f32'
+    'product_tile.h|g < ATTN_PRODUCT_GROUPS; g++|g + 1 < ATTN_PRODUCT_GROUPS; g++|luong_d129_f32'
     # parts merged amiss
-    'attend.cu|* context[i * stride + feature]|* context[(count - 1 - i) * stride + feature]|dot_t500_f32'
+    'attend.cu|* context[i * features + feature]|* context[(WARPS - 1 - i) * features + feature]|dot_t500_f32'
+    'attend.cu|query, step + 3 * stride, last|query, step + 2 * stride, last|dot_t500_f32'
+    'attend_finish.cu|factor * part[i * p.features]|factor * part[(p.chunks - 1 - i) * p.features]|dot_t500_f32'
+    'attend_finish.cu|if (!(factor < 0.0f)) merged|merged|bahdanau_lengths_f32'
+    'attend_finish.cu|if (sums[row] == 0.0f) return 0.0f;||dot_mask_all_f32'
+    'attend_finish.cu|if (writes && p.context)|if (p.context && !writes)|dot_odd_f32'
+    'attend_finish.cu|if (k < p.features) return|if (k <= p.features) return|luong_odd_f32'
+    'attend_finish.cu|range.length && attn_unmasked(p.items, query, step)|range.length|luong_mask_f32'
+    'attend_finish.cu|expf(*weight - p.maximum[query])|expf(*weight)|luong_t500_f32'
     'attend.cu|context.scale(kept);||dot_t500_f32'
     'attend.cu|sum *= kept;||dot_t500_f32'
-    'attend.cu|from == to ? 1.0f : |from != from ? 1.0f : |dot_mask_all_f32'
+    'warp_row.h|from == to ? 1.0f : |from != from ? 1.0f : |dot_mask_all_f32'
     "attend_back.cu|p.features, false);"$'\n'"        $barrier|p.features, false);|luong_t500_f32"
     "attend_back.cu|+ f] = sum;"$'\n'"        }"$'\n'"        $barrier|+ f] = sum; }|luong_queries_f32"
     'attend_back.cu|!first, plain|false, plain|luong_queries_f32'
@@ -80,18 +92,32 @@ defects=(
     'gram.cu|p.add && launch.shares == 1|p.add|luong_b65_f32'
     'gram.cu|gram.result, gram.add};|gram.result, false};|luong_b65_f32'
     # the additive score
-    "additive_tile.h|k0, column0, w2, W2_PITCH);"$'\n'"            $barrier|k0, column0, w2, W2_PITCH);|bahdanau_d64_f32"
-    "additive_tile.h|W2_PITCH, 1);"$'\n'"            $barrier|W2_PITCH, 1);|bahdanau_d100_f32"
+    "additive_tile.h|attn_await_copies<STAGES - 1>();"$'\n'"            $barrier|attn_await_copies<STAGES - 1>();|bahdanau_d64_f32"
+    'additive_tile.h|attn_await_copies<STAGES - 1>();|attn_await_copies<STAGES>();|bahdanau_d64_f32'
+    'additive_tile.h|stage % STAGES|0 * stage|bahdanau_d64_f32'
+    'additive_tile.h|k < terms; k += ATTN_MMA_DEPTH|k + ATTN_MMA_DEPTH < terms; k += ATTN_MMA_DEPTH|bahdanau_d17_f32'
+    'additive_tile.h|if (n * ATTN_MMA_COLUMNS >= columns)|if ((n + PAIR) * ATTN_MMA_COLUMNS > columns)|bahdanau_d17_f32'
+    "additive_tile.h|(columns) : +COLUMNS);"$'\n'"            $barrier|(columns) : +COLUMNS);|bahdanau_d100_f32"
     "additive_tile.h|1.0f : 0.0f;"$'\n'"        $barrier|1.0f : 0.0f;|bahdanau_range_mask_f32"
-    'additive.cu|if (rows.count == 0) return;|if (threadIdx.x >= rows.count) return;|bahdanau_odd_f32'
-    'additive.cu|return attn_lane_sum<Tile::SHARERS>|return attn_lane_sum<Tile::SHARERS / 2>|bahdanau_d17_f32'
+    'additive.cu|if (rows.count == 0) break;|if (threadIdx.x >= rows.count) break;|bahdanau_odd_f32'
+    'additive.cu|attn_lane_sum<Tile::SHARERS>(part[i])|attn_lane_sum<Tile::SHARERS / 2>(part[i])|bahdanau_d17_f32'
     'additive.cu|column0 == 0 ? score|score == score ? score|bahdanau_d100_f32'
     'additive_tile.h|if (row >= count) return false;|if (row > count) return false;|bahdanau_t500_f32'
-    'additive.cu|p.projected[query * p.width|p.projected[query / p.items.queries * p.width|bahdanau_queries_f32'
+    'additive.cu|p.in.projected[query * p.in.width|p.in.projected[query / p.in.items.queries * p.in.width|bahdanau_queries_f32'
+    "additive.cu|$barrier /* the scores|/* the scores|bahdanau_d64_f32"
+    "additive.cu|float weight = 0.0f;"$'\n'"        $barrier|float weight = 0.0f;|bahdanau_d300_f32"
+    "additive.cu|= weight;"$'\n'"        }"$'\n'"        $barrier|= weight; }|bahdanau_d64_f32"
+    "additive.cu|left, false);"$'\n'"        $barrier|left, false);|bahdanau_d64_f32"
+    'additive.cu|if (attends(first + threadIdx.x)) weight|if (first + threadIdx.x < rows.count) weight|bahdanau_mask_f32'
+    'additive.cu|h.base += feature, ||bahdanau_d300_f32'
+    'additive.cu|if (feature == 0) sum|sum|bahdanau_d300_f32'
+    'additive.cu|if (attends(row)) found|found|bahdanau_mask_f32'
+    'additive.cu|if (p.weights) softmax.write_weights();||bahdanau_odd_f32'
     'additive_tile.h|FLOATS = Tile::ROWS + |FLOATS = |bahdanau_odd_f32'
     "additive_back.cu|= of_warp;"$'\n'"        }"$'\n'"        $barrier|= of_warp; }|bahdanau_d64_f32"
     "additive_back.cu|to[column] + sum;"$'\n'"        }"$'\n'"        $barrier|to[column] + sum; }|bahdanau_d64_f32"
-    "additive_back.cu|W2_PITCH);"$'\n'"                $barrier|W2_PITCH);|bahdanau_d64_f32"
+    "additive_back.cu|attn_await_copies<0>();"$'\n'"                $barrier|attn_await_copies<0>();|bahdanau_d64_f32"
+    'additive_back.cu|attn_await_copies<0>();||bahdanau_d64_f32'
     "additive_back.cu|add_w2(d0);"$'\n'"                $barrier|add_w2(d0);|bahdanau_d64_f32"
     "additive_back.cu|tile.take();"$'\n'"            $barrier|tile.take();|bahdanau_lengths_f32"
     'additive_back.cu|*to = first_of_group ? |*to = true ? |bahdanau_d100_f32'
@@ -109,12 +135,13 @@ defects=(
     'additive_tile.h|row(i % 2) * a_row|row(i / 2) * a_row|bahdanau_odd_f32'
     'additive_tile.h|+ i * 4) * b_term|+ i * 2) * b_term|bahdanau_d17_f32'
     'additive_tile.h|sum[i / 2][2 * n + i % 2]|sum[i % 2][2 * n + i / 2]|bahdanau_odd_f32'
-    'additive_tile.h|attn_mma_tf32(part[n], a_low, b_high);||bahdanau_odd_f32'
-    'additive_tile.h|attn_mma_tf32(part[n], a_high, b_low);||bahdanau_odd_f32'
-    'additive_tile.h|attn_mma_tf32(part[n], a_high, b_high);||bahdanau_odd_f32'
+    'additive_tile.h|attn_mma_tf32(part[n + j], a_low, b_high[j]);||bahdanau_odd_f32'
+    'additive_tile.h|attn_mma_tf32(part[n + j], a_high, b_low[j]);||bahdanau_odd_f32'
+    'additive_tile.h|attn_mma_tf32(part[n + j], a_high, b_high[j]);||bahdanau_odd_f32'
     'additive_tile.h|float part[PRODUCTS][4] = {};|float part[PRODUCTS][4]; for (unsigned n = 0; n < PRODUCTS; n++) for (unsigned i = 0; i < 4; i++) part[n][i] = sum[i / 2][2 * n + i % 2], sum[i / 2][2 * n + i % 2] = 0.0f;|suite'
     'additive_tile.h|distance < ATTN_WARP; distance *= 2|distance < ATTN_WARP / 2; distance *= 2|bahdanau_d17_f32'
-    'mma.h|attn_tf32(value - __uint_as_float(high))|attn_tf32(value)|bahdanau_odd_f32'
+    'mma.h|value - attn_float_of(high)|value|bahdanau_odd_f32'
+    'mma.h|0xffffe000u|0xfffff000u|bahdanau_odd_f32'
     'call.cu|device->capability < ATTN_MMA_ARCHITECTURE|device->capability > 100|suite'
     'moments.cu|if (own < limit|if (rows.sees(group::mine())|bahdanau_mask_f32'
     'moments.cu|c < p.chunks; c++|c + 1 < p.chunks; c++|bahdanau_t500_f32'
@@ -122,7 +149,7 @@ defects=(
     'backward.cu|fold_weights, !p.folded|fold_weights, true|luong_query_wider_f32'
     'forward.cu|if (kept.scores) p.scores = kept.scores;||bahdanau_odd_f32'
     # ranges and masks
-    'attend.cu|range.start + step, range.start + last|step, last|luong_range_f32'
+    'attend.cu|range.start + first + warp * ROWS, range.start + last|first + warp * ROWS, last|luong_range_f32'
     'items.h|range.length - 1|range.length - (range.length > 1 ? 2 : 1)|luong_lengths_f32'
     'items.h|row) * items.mask_query|item) * items.mask_query|luong_mask_all_queries_f32'
     'items.h|attn_clamp(items.lengths[item], range.length)|items.lengths[item]|suite'
@@ -210,7 +237,8 @@ defects=(
     'gram.cu|gram.left.second_width > 0 ? gram.left.second.stored : gram.right.second.stored|gram.left.second.stored|f16:luong_odd_f32'
     'gram.cu|gram.left.second_width > 0 ? gram.left.second.stored : gram.right.second.stored|gram.right.second.stored|f16:dot_odd_f32'
     'additive_tile.h|(stored) == ATTN_BFLOAT16 ? kernel<Tile, attn_bfloat>|(stored) == ATTN_BFLOAT16 ? kernel<Tile, attn_half>|bf16:bahdanau_odd_f32'
-    'additive_tile.h|at + j < end ? attn_widen|at + j <= end ? attn_widen|f16:bahdanau_odd_f32'
+    'additive_tile.h|j < left ? from[j] : Held{}|j <= left ? from[j] : Held{}|f16:bahdanau_odd_f32'
+    'additive_tile.h|j < left ? attn_widen|j <= left ? attn_widen|f16:bahdanau_odd_f32'
     'additive_tile.h|sizeof(Factor) < sizeof(float);|true;|bahdanau_odd_f32'
     'additive_back.cu|of_h.template add<float>|of_h.template add<Element>|f16:bahdanau_odd_f32'
     # the runtime's errors: left behind, swallowed, not looked at
@@ -220,13 +248,13 @@ defects=(
     'device.cu|if (changed |if (!changed |suite'
     'device.cu|device->process != getpid() ? ATTN_ERROR_FORKED : ||suite'
     'softmax.cu|return attn_cuda_take(error);|attn_cuda_take(error); return ATTN_OK;|cublas/*'
-    'forward.cu|if (!error) error = attend(|error = attend(|suite'
+    'forward.cu|if (!error) error = attn_attend_launch(|error = attn_attend_launch(|suite'
     'backward.cu|if (!error) error = clear_outside();|clear_outside();|suite'
     # streams: work on another one, and what no captured run may do
     'call.cu|attn_product_launch(product, stream)|attn_product_launch(product, nullptr)|gpu'
     'gram.cu|2 * DEPTH * TILE * sizeof(float), stream|2 * DEPTH * TILE * sizeof(float), nullptr|gpu'
     'cublas.cu|found = blas->call.set_stream(handle, device->stream());|found = SUCCESS;|gpu'
-    'forward.cu|if (!error) error = attend(|if (!error) error = cudaStreamSynchronize(device->stream()); if (!error) error = attend(|gpu'
+    'forward.cu|if (!error) error = attn_attend_launch(|if (!error) error = cudaStreamSynchronize(stream); if (!error) error = attn_attend_launch(|gpu'
     'backward.cu|return attn_cuda_take(current.error ? |void *more; if (cudaMalloc(&more, 64)) return ATTN_ERROR_OUT_OF_MEMORY; cudaFree(more); return attn_cuda_take(current.error ? |gpu'
 )
 
