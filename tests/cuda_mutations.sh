@@ -158,6 +158,7 @@ defects=(
     'view.h|static_cast<std::ptrdiff_t>(length) -|static_cast<std::ptrdiff_t>(view.keys) -|'"$softmax"
     'view.h|key < end && (|key <= end && (|'"$softmax"
     'softmax.cu|highest == -INFINITY ? 0.0f : highest|highest|'"$softmax"
+    'softmax.cu|highest = fmaxf(|highest = fminf(|'"$softmax"
     'softmax.cu|0.0f : p.scale * weight|0.0f : weight|'"$softmax"
     'softmax.cu|if (weight != 0.0f) mean|mean|'"$softmax"
     'row_team.h|unsigned i = 1; i < WARPS|unsigned i = 2; i < WARPS|'"$softmax"

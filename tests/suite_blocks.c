@@ -173,6 +173,7 @@ static const softmax_case softmaxes[] = {
     {2, 1, 3, 0, 0, ATTN_CAUSAL_NONE, 0, false, false, false},
     {1, 2, 3, 1500, 0, ATTN_CAUSAL_BOTTOM_RIGHT, 2, true, true, true},
     {1, 2, 600, 70, 0, ATTN_CAUSAL_NONE, 3, true, false, false},
+    {2, 2, 4, 90, 0, ATTN_CAUSAL_NONE, 300, false, true, false}, /* beyond what an exponential holds */
 };
 enum { SOFTMAXES = sizeof softmaxes / sizeof *softmaxes };
 
