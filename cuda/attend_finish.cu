@@ -22,24 +22,22 @@ struct merged_rows {
     const attn_attend &p;
     const std::size_t row0;
     const bool writes;                                /* of the blocks with these rows, one does */
-    float *const factors, *const maxima, *const sums; /* (ROWS, MOST): of each chunk, negative where it holds nothing */
+    float *const factors, *const maxima, *const sums; /* (ROWS, MOST): of each chunk */
 
     __device__ merged_rows(const attn_attend &attend, std::size_t first, bool first_columns, float *shared)
         : p(attend), row0(first), writes(first_columns), factors(shared), maxima(factors + ROWS * MOST),
           sums(maxima + ROWS) {}
 
-    /* A row's maximum, and how its chunks are rescaled to it. All threads come here. */
+    /* A row's maximum, and how its chunks are rescaled to it: one that holds nothing has a maximum of -inf, and zeros. All threads come here. */
     __device__ void weigh_chunks() const {
         const std::size_t row = threadIdx.x / ATTN_WARP, lane = threadIdx.x % ATTN_WARP, at = (row0 + row) * p.chunks;
         const std::size_t count = row0 + row < p.count ? p.chunks : 0;
         float highest = -INFINITY;
-        for (std::size_t i = lane; i < count; i += ATTN_WARP)
-            if (p.part_sum[at + i] != 0.0f) highest = fmaxf(highest, p.part_maximum[at + i]);
+        for (std::size_t i = lane; i < count; i += ATTN_WARP) highest = fmaxf(highest, p.part_maximum[at + i]);
         for (int distance = ATTN_WARP / 2; distance > 0; distance /= 2)
             highest = fmaxf(highest, __shfl_xor_sync(ATTN_ALL_LANES, highest, distance));
         for (std::size_t i = lane; i < count; i += ATTN_WARP)
-            factors[row * MOST + i] =
-                p.part_sum[at + i] != 0.0f ? attn_rescale(p.part_maximum[at + i], highest) : -1.0f;
+            factors[row * MOST + i] = attn_rescale(p.part_maximum[at + i], highest);
         if (lane == 0) maxima[row] = highest;
     }
 
@@ -47,10 +45,7 @@ struct merged_rows {
     __device__ void total(std::size_t row) const {
         const std::size_t query = row0 + row;
         float sum = 0.0f;
-        for (std::size_t i = 0; i < p.chunks; i++) {
-            const float factor = factors[row * MOST + i];
-            if (!(factor < 0.0f)) sum += factor * p.part_sum[query * p.chunks + i];
-        }
+        for (std::size_t i = 0; i < p.chunks; i++) sum += factors[row * MOST + i] * p.part_sum[query * p.chunks + i];
         sums[row] = sum;
         if (!writes) return;
         p.maximum[query] = maxima[row], p.sum[query] = sum;
@@ -72,10 +67,7 @@ struct merged_rows {
         if (sums[row] == 0.0f) return 0.0f;
         const float *const part = p.part_context + (row0 + row) * p.chunks * p.features + feature;
         float merged = 0.0f;
-        for (std::size_t i = 0; i < p.chunks; i++) {
-            const float factor = factors[row * MOST + i];
-            if (!(factor < 0.0f)) merged += factor * part[i * p.features];
-        }
+        for (std::size_t i = 0; i < p.chunks; i++) merged += factors[row * MOST + i] * part[i * p.features];
         return merged / sums[row];
     }
 

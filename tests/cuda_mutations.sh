@@ -66,8 +66,7 @@ defects=(
     # parts merged amiss
     'attend.cu|* context[i * features + feature]|* context[(WARPS - 1 - i) * features + feature]|dot_t500_f32'
     'attend.cu|query, step + 3 * stride, last|query, step + 2 * stride, last|dot_t500_f32'
-    'attend_finish.cu|factor * part[i * p.features]|factor * part[(p.chunks - 1 - i) * p.features]|dot_t500_f32'
-    'attend_finish.cu|if (!(factor < 0.0f)) merged|merged|bahdanau_lengths_f32'
+    'attend_finish.cu|* part[i * p.features]|* part[(p.chunks - 1 - i) * p.features]|dot_t500_f32'
     'attend_finish.cu|if (sums[row] == 0.0f) return 0.0f;||dot_mask_all_f32'
     'attend_finish.cu|if (writes && p.context)|if (p.context && !writes)|dot_odd_f32'
     'attend_finish.cu|if (k < p.features) return|if (k <= p.features) return|luong_odd_f32'
@@ -105,15 +104,14 @@ defects=(
     'additive_tile.h|if (row >= count) return false;|if (row > count) return false;|bahdanau_t500_f32'
     'additive.cu|p.in.projected[query * p.in.width|p.in.projected[query / p.in.items.queries * p.in.width|bahdanau_queries_f32'
     "additive.cu|$barrier /* the scores|/* the scores|bahdanau_d64_f32"
-    "additive.cu|float weight = 0.0f;"$'\n'"        $barrier|float weight = 0.0f;|bahdanau_d300_f32"
+    "additive.cu|float weight = 0.0f;"$'\n'"        $barrier|float weight = 0.0f;|bahdanau_t500_f32"
     "additive.cu|= weight;"$'\n'"        }"$'\n'"        $barrier|= weight; }|bahdanau_d64_f32"
     "additive.cu|left, false);"$'\n'"        $barrier|left, false);|bahdanau_d64_f32"
     'additive.cu|if (attends(first + threadIdx.x)) weight|if (first + threadIdx.x < rows.count) weight|bahdanau_mask_f32'
     'additive.cu|h.base += feature, ||bahdanau_d300_f32'
     'additive.cu|if (feature == 0) sum|sum|bahdanau_d300_f32'
-    'additive.cu|if (attends(row)) found|found|bahdanau_mask_f32'
     'additive.cu|if (p.weights) softmax.write_weights();||bahdanau_odd_f32'
-    'additive_tile.h|FLOATS = Tile::ROWS + |FLOATS = |bahdanau_odd_f32'
+    'additive_tile.h|FLOATS = Tile::ROWS + |FLOATS = |bahdanau_d64_f32'
     "additive_back.cu|= of_warp;"$'\n'"        }"$'\n'"        $barrier|= of_warp; }|bahdanau_d64_f32"
     "additive_back.cu|to[column] + sum;"$'\n'"        }"$'\n'"        $barrier|to[column] + sum; }|bahdanau_d64_f32"
     "additive_back.cu|attn_await_copies<0>();"$'\n'"                $barrier|attn_await_copies<0>();|bahdanau_d64_f32"
@@ -137,7 +135,7 @@ defects=(
     'additive_tile.h|sum[i / 2][2 * n + i % 2]|sum[i % 2][2 * n + i / 2]|bahdanau_odd_f32'
     'additive_tile.h|attn_mma_tf32(part[n + j], a_low, b_high[j]);||bahdanau_odd_f32'
     'additive_tile.h|attn_mma_tf32(part[n + j], a_high, b_low[j]);||bahdanau_odd_f32'
-    'additive_tile.h|attn_mma_tf32(part[n + j], a_high, b_high[j]);||bahdanau_odd_f32'
+    'additive_tile.h|attn_mma_tf32(part[n + j], a_high, b_high[j]);|(void)b_high[j];|bahdanau_odd_f32'
     'additive_tile.h|float part[PRODUCTS][4] = {};|float part[PRODUCTS][4]; for (unsigned n = 0; n < PRODUCTS; n++) for (unsigned i = 0; i < 4; i++) part[n][i] = sum[i / 2][2 * n + i % 2], sum[i / 2][2 * n + i % 2] = 0.0f;|suite'
     'additive_tile.h|distance < ATTN_WARP; distance *= 2|distance < ATTN_WARP / 2; distance *= 2|bahdanau_d17_f32'
     'mma.h|value - attn_float_of(high)|value|bahdanau_odd_f32'
