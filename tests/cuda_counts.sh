@@ -49,7 +49,7 @@ find_tools || { install_tools >&2 && find_tools; } || skip "no cuobjdump, nor ca
 [ "$1" != --tools ] || exit 0
 
 # Lines 'architecture|kernel|instruction|count' of the instructions that are counted, those that do not occur left out.
-counted='LDG.128 STG.128 LDS.128 LDG STG LDS STS LDL STL FFMA MMA EX2 SHFL BAR'
+counted='LDG.128 STG.128 LDS.128 LDG STG LDGSTS LDS STS LDL STL FFMA MMA EX2 SHFL BAR'
 count() {
     cuobjdump -sass "$1" | awk -v counted="$counted" '
         BEGIN { split(counted, names, " "); for (i in names) is_counted[names[i]] = 1 }

@@ -34,7 +34,7 @@ count() {
 }
 
 every=(luong_odd_f32 luong_d8_f32 luong_query_wider_f32 luong_d129_f32 dot_d3_f32 dot_range_mask_f32 dot_slices_all_f32 luong_no_steps_f32
-    luong_mask_all_queries_f32 luong_context_only_f32 bahdanau_odd_f32 bahdanau_queries_f32
+    luong_mask_all_queries_f32 luong_context_only_f32 bahdanau_odd_f32 bahdanau_d8_f32 bahdanau_queries_f32
     'blocks/@(softmax*|nan*|products*)' 'sdpa/@(float32*|float16*|bfloat16*|one*|nan*|hidden*|empty*|a_bias*)')
 for case in "${every[@]}"; do
     status=0
@@ -75,13 +75,17 @@ planted 'a barrier less among the warps' attend 's/bar.sync[^;]*;//'
 planted 'a shorter exchange' attend 's/\(mov.u32.*\), 16;/\1, 8;/'
 planted 'an exchange of half a warp' attend 's/\(mov.u32.*\), -1;/\1, 65535;/'
 planted 'a bound too far' product 's/setp.ge.u64/setp.gt.u64/'
-planted 'a shared element too far' product 's/\[\(%r[0-9]*\)+128\]/[\1+136]/'
+planted 'a shared element too far' product 's/\(st.shared.f32.*\)+2048\]/\1+2052]/'
 planted 'a sum that starts anew' product "$(first 'fma.rn.f32\(.*\), %f[0-9]*;' 'fma.rn.f32\1, 0f00000000;')"
 planted 'two elements of a vector changed over' attend_back 's/\(st.global.v4.f32.*\){\([^,]*\), *\([^,]*\),/\1{\3, \2,/'
 planted 'a maximum that is a minimum' attend 's/max.f32/min.f32/'
 planted 'lanes of a tensor core mistaken' additive "$(first '\(mma[^{]*{[^}]*}, *{\)\([^,]*\), *\([^,]*\)' '\1\3, \2')" bahdanau_odd_f32
 planted 'a product on tensor cores less' additive "$(first 'mma.sync[^;]*;' '')" bahdanau_odd_f32
-planted 'low parts that are the whole' additive '/cvt.rna/,/sub.f32/s/sub.f32\(.*\), %f[0-9]*;/add.f32\1, 0f00000000;/' bahdanau_odd_f32
+planted 'low parts that are the whole' additive '/and.b32.*-8192/,/sub.f32/s/sub.f32\(.*\), %f[0-9]*;/add.f32\1, 0f00000000;/' bahdanau_odd_f32
+planted 'copies that are not awaited' additive 's/cp.async.wait_group 1;/cp.async.wait_group 2;/' bahdanau_d8_f32
+planted 'a barrier less behind the copies' additive '/cp.async.wait_group/,/bar.sync/s/bar.sync[^;]*;//' bahdanau_d8_f32
+planted 'copies of what is not there' additive 's/\(cp.async.*\), 16, %r[0-9]*;/\1, 16, 16;/' bahdanau_d64_f32
+planted 'a barrier less behind the chunks' attend_finish "$(first 'bar.sync' 'BAR'); $(first 'bar.sync[^;]*;' ''); s/BAR/bar.sync/"
 
 softmax='blocks/softmax*' sdpa='sdpa/float32*'
 planted 'softmax: a barrier less' softmax 's/bar.sync[^;]*;//' "$softmax"

@@ -158,7 +158,8 @@ void copy_later(machine &m, thread &t, const instruction &in) {
     one.taken = in.operands.size() > 3 ? m.read(t, in.operands[3]) : one.bytes;
     if ((one.bytes != 4 && one.bytes != 8 && one.bytes != 16) || one.taken > one.bytes)
         throw fault("a copy has 4, 8 or 16 bytes");
-    if (one.target % one.bytes || one.source % one.bytes) throw fault("a copy's addresses are not aligned");
+    if (one.target % one.bytes || (one.taken > 0 && one.source % one.bytes))
+        throw fault("a copy's addresses are not aligned");
     if (m.random(2))
         happen(m, t, one);
     else

@@ -222,6 +222,16 @@ Test(ptx, a_copy_is_there_when_waited_for) {
     }
 }
 
+/* A group of nothing, and a copy of nothing from wherever. */
+Test(ptx, empty_copies) {
+    uint64_t data[1] = {7};
+    run_text("cp.async.commit_group; mov.u32 %r1, pool; add.s64 %rd1, %rd0, 1; mov.u32 %r2, 0;\n"
+             "cp.async.ca.shared.global [%r1], [%rd1], 8, %r2; cp.async.commit_group; cp.async.wait_group 0;\n"
+             "cp.async.commit_group; ld.shared.u64 %rd3, [%r1]; st.global.u64 [%rd0], %rd3;",
+             data, 1, 1);
+    cr_expect(data[0] == 0);
+}
+
 static std::string without(std::string text, const std::string &part) {
     return text.replace(text.find(part), part.size(), "");
 }
