@@ -103,7 +103,7 @@ defects=(
     'additive.cu|column0 == 0 ? score|score == score ? score|bahdanau_d100_f32'
     'additive_tile.h|if (row >= count) return false;|if (row > count) return false;|bahdanau_t500_f32'
     'additive.cu|p.in.projected[query * p.in.width|p.in.projected[query / p.in.items.queries * p.in.width|bahdanau_queries_f32'
-    "additive.cu|$barrier /* the scores|/* the scores|bahdanau_d64_f32"
+    "additive.cu|$barrier /* the scores|/* the scores|bahdanau_scores_1e4_additive_f32"
     "additive.cu|float weight = 0.0f;"$'\n'"        $barrier|float weight = 0.0f;|bahdanau_t500_f32"
     "additive.cu|= weight;"$'\n'"        }"$'\n'"        $barrier|= weight; }|bahdanau_d64_f32"
     "additive.cu|left, false);"$'\n'"        $barrier|left, false);|bahdanau_d64_f32"
