@@ -39,11 +39,20 @@ void attn_safetensors_release(attn_safetensors_header *header);
 /* A tensor's bytes in memory; NULL when the file is neither mapped nor memory. */
 const void *attn_weights_bytes(const attn_weights_file *file, const attn_weights_tensor *tensor);
 
-/* The dtype of that name; false when there is none. */
-bool attn_weights_dtype_parse(const char *name, attn_weights_dtype *dtype);
+/* The dtype of that name. */
+attn_weights_dtype attn_weights_dtype_of(const char *name);
 
-/* Elements and bytes of a shape without negative entries; false when they do not fit size_t. A zero does not excuse
- * an overflow of the other factors, wherever it stands. */
+/* Where tensors of a dtype that is written stand among the others in a file: the first have the lowest. */
+int attn_weights_dtype_rank(attn_weights_dtype dtype);
+
+/* Whether the data of tensors is read and written: it is of a dtype that the library does not only list. */
+bool attn_weights_dtype_is_read(attn_weights_dtype dtype);
+
+/* Whether that many elements of the dtype end where a byte does. */
+bool attn_weights_whole_bytes(attn_weights_dtype dtype, size_t elements);
+
+/* Elements and bytes (0 for an unknown dtype) of a shape without negative entries; false when they do not fit size_t.
+ * A zero does not excuse an overflow of the other factors, wherever it stands. */
 bool attn_weights_shape_size(attn_weights_dtype dtype, int rank, const int64_t *shape, size_t *elements, size_t *bytes);
 
 /* Whether elements of one dtype can be given as another, exactly: the same, or a wider float. */

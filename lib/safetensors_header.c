@@ -32,8 +32,13 @@ static size_t escaped_bytes(const char *digits) {
     return code < 0x80 ? 1 : code < 0x800 ? 2 : 3;
 }
 
-/* Looks the text over before it is parsed: bounds what the parser may allocate and how deep it may recurse, and counts
- * the bytes that its strings must come to. */
+/* Whether text, which begins with '-', is the integer -0, which the parser can't tell from 0. */
+static bool is_negative_zero(const char *text, size_t length) {
+    return length > 1 && text[1] == '0' && (length == 2 || !strchr(".eE0123456789", text[2]) || !text[2]);
+}
+
+/* Looks the text over before it is parsed: bounds what the parser may allocate and how deep it may recurse, counts the
+ * bytes that its strings must come to, and finds what the parser would not tell, or not in words that help. */
 static attn_status survey(const char *text, size_t length, size_t *string_bytes) {
     size_t values = 1, depth = 0;
     bool in_string = false;
@@ -45,6 +50,11 @@ static attn_status survey(const char *text, size_t length, size_t *string_bytes)
                 in_string = false;
             else if (c != '\\')
                 ++*string_bytes;
+            else if (length - i > 5 && memcmp(text + i + 1, "u0000", 5) == 0)
+                return attn_fail(ATTN_ERROR_FORMAT,
+                                 "header: byte %zu: NUL in a name or metadata, which the format allows but this "
+                                 "library does not read",
+                                 i);
             else if (length - i > 5 && text[i + 1] == 'u') {
                 *string_bytes += escaped_bytes(text + i + 2);
                 i += 5;
@@ -54,6 +64,8 @@ static attn_status survey(const char *text, size_t length, size_t *string_bytes)
             }
             continue;
         }
+        if (c == '-' && is_negative_zero(text + i, length - i))
+            return attn_fail(ATTN_ERROR_FORMAT, "header: byte %zu: -0 is not a count", i);
         in_string = c == '"';
         values += c == ',' || c == ':' || c == '[' || c == '{';
         depth += c == '{' || c == '[';
@@ -156,30 +168,40 @@ static attn_status parse_offsets(json_t *offsets, const char *name, uint64_t dat
     if (begin < 0 || end < begin || (uint64_t)end > data_bytes)
         return attn_fail(ATTN_ERROR_FORMAT, "tensor \"%s\": data_offsets [%lld, %lld] leave the %llu bytes of data",
                          name, (long long)begin, (long long)end, (unsigned long long)data_bytes);
-    if ((uint64_t)(end - begin) != entry->tensor.bytes)
+    const uint64_t span = (uint64_t)(end - begin);
+    /* What an element of an unknown dtype takes is not known, only that it takes something. */
+    const bool unknown = entry->tensor.dtype == ATTN_WEIGHTS_UNKNOWN;
+    if (unknown && (span == 0) != (entry->tensor.elements == 0))
+        return attn_fail(ATTN_ERROR_FORMAT, "tensor \"%s\": data_offsets span %llu bytes, its shape has %zu elements",
+                         name, (unsigned long long)span, entry->tensor.elements);
+    if (unknown) entry->tensor.bytes = (size_t)span;
+    if (span != entry->tensor.bytes)
         return attn_fail(ATTN_ERROR_FORMAT, "tensor \"%s\": data_offsets span %llu bytes, its shape needs %zu", name,
-                         (unsigned long long)(end - begin), entry->tensor.bytes);
+                         (unsigned long long)span, entry->tensor.bytes);
     entry->begin = (uint64_t)begin;
     return ATTN_OK;
 }
 
 static attn_status parse_tensor(json_t *object, const char *key, uint64_t data_bytes, attn_safetensors_entry *entry) {
     attn_weights_tensor *tensor = &entry->tensor;
-    char name[ATTN_QUOTE_SIZE], quoted[ATTN_QUOTE_SIZE];
+    char name[ATTN_QUOTE_SIZE];
     attn_quote(name, key);
-    if (!*key) return attn_fail(ATTN_ERROR_FORMAT, "header: a tensor without a name");
+    if (!*key)
+        return attn_fail(ATTN_ERROR_FORMAT, "header: a tensor without a name (\"\"), which the format allows but this "
+                                            "library does not read");
     json_t *dtype = json_object_get(object, "dtype"), *shape = json_object_get(object, "shape");
     json_t *offsets = json_object_get(object, "data_offsets");
     if (!dtype || !shape || !offsets || json_object_size(object) != 3)
         return attn_fail(ATTN_ERROR_FORMAT, "tensor \"%s\": not exactly dtype, shape and data_offsets", name);
     if (!json_is_string(dtype)) return attn_fail(ATTN_ERROR_FORMAT, "tensor \"%s\": dtype is not a string", name);
-    if (!attn_weights_dtype_parse(json_string_value(dtype), &tensor->dtype))
-        return attn_fail(ATTN_ERROR_FORMAT, "tensor \"%s\": unknown dtype \"%s\"", name,
-                         attn_quote(quoted, json_string_value(dtype)));
+    tensor->dtype = attn_weights_dtype_of(json_string_value(dtype));
     const attn_status status = parse_shape(shape, name, tensor);
     if (status != ATTN_OK) return status;
     if (!attn_weights_shape_size(tensor->dtype, tensor->rank, tensor->shape, &tensor->elements, &tensor->bytes))
         return attn_fail(ATTN_ERROR_FORMAT, "tensor \"%s\": the product of its shape does not fit", name);
+    if (!attn_weights_whole_bytes(tensor->dtype, tensor->elements))
+        return attn_fail(ATTN_ERROR_FORMAT, "tensor \"%s\": %zu elements of %s do not end where a byte does", name,
+                         tensor->elements, attn_weights_dtype_name(tensor->dtype));
     return parse_offsets(offsets, name, data_bytes, entry);
 }
 
@@ -231,6 +253,7 @@ static attn_status parse_root(json_t *root, size_t length, uint64_t data_bytes, 
             status = parse_tensor(value, key, data_bytes, entry);
             if (status == ATTN_OK) {
                 entry->tensor.name = keep(&cursor, key);
+                entry->tensor.dtype_name = keep(&cursor, json_string_value(json_object_get(value, "dtype")));
                 header->by_name[header->count] = header->count;
                 ++header->count;
             }

@@ -208,6 +208,13 @@ const char *attn_weights_metadata(const attn_weights_file *file, const char *key
     return NULL;
 }
 
+/* The refusal of a tensor whose dtype is listed alone. */
+static attn_status refuse_listed(const attn_weights_tensor *tensor) {
+    char name[ATTN_QUOTE_SIZE], dtype[ATTN_QUOTE_SIZE];
+    return attn_fail(ATTN_ERROR_UNSUPPORTED, "tensor \"%s\": %s is listed, its data is not read",
+                     attn_quote(name, tensor->name), attn_quote(dtype, tensor->dtype_name));
+}
+
 /* The entry behind a tensor that this file gave out; NULL for any other pointer. */
 static const attn_safetensors_entry *entry_of(const attn_weights_file *file, const attn_weights_tensor *tensor) {
     const uintptr_t first = (uintptr_t)file->header.entries, at = (uintptr_t)tensor;
@@ -225,6 +232,7 @@ attn_status attn_weights_read(const attn_weights_file *file, const attn_weights_
     const attn_safetensors_entry *entry = entry_of(file, tensor);
     if (!entry) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensor: is not one of this file");
     attn_quote(name, tensor->name);
+    if (!attn_weights_dtype_is_read(tensor->dtype)) return refuse_listed(tensor);
     if (!attn_weights_converts(tensor->dtype, dtype))
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "tensor \"%s\": %s is not given as %s (dtype %d)", name,
                          attn_weights_dtype_name(tensor->dtype), attn_weights_dtype_name(dtype), (int)dtype);
@@ -250,6 +258,7 @@ attn_status attn_weights_view(const attn_weights_file *file, const attn_weights_
     *data = NULL;
     if (!file) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "file: is NULL");
     if (!entry_of(file, tensor)) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensor: is not one of this file");
+    if (!attn_weights_dtype_is_read(tensor->dtype)) return refuse_listed(tensor);
     *data = attn_weights_bytes(file, tensor);
     if (!*data)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "file: was opened without ATTN_WEIGHTS_MAP, there is nothing to view");

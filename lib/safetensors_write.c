@@ -1,22 +1,18 @@
-/* Writing safetensors files: laid out in a fixed order, put in place by rename.
+/* Writing safetensors files: laid out in a fixed order, put in place whole.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "lib/quote.h"
+#include "lib/replace.h"
 #include "lib/safetensors.h"
 #include "lib/status.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define HEADER_ALIGNMENT 8 /* of the data in the file; the widest dtype's */
-#define NAMES_TO_TRY 100   /* for the temporary file */
 #define WRITE_CHUNK ((size_t)1 << 30)
 
 /* One tensor on its way out. */
@@ -25,11 +21,10 @@ typedef struct piece {
     size_t bytes;
 } piece;
 
-static int by_size_and_name(const void *left, const void *right) {
+static int by_dtype_and_name(const void *left, const void *right) {
     const attn_weights_entry *a = ((const piece *)left)->entry, *b = ((const piece *)right)->entry;
-    const size_t a_size = attn_weights_dtype_size(a->dtype), b_size = attn_weights_dtype_size(b->dtype);
-    if (a_size != b_size) return a_size > b_size ? -1 : 1;
-    return strcmp(a->name, b->name);
+    const int difference = attn_weights_dtype_rank(a->dtype) - attn_weights_dtype_rank(b->dtype);
+    return difference ? difference : strcmp(a->name, b->name);
 }
 
 static int by_key(const void *left, const void *right) {
@@ -44,8 +39,9 @@ static attn_status check_entry(const attn_weights_entry *entry, size_t index, pi
     attn_quote(name, entry->name);
     if (strcmp(entry->name, ATTN_SAFETENSORS_METADATA) == 0)
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensors[%zu].name: \"%s\" is the format's own", index, name);
-    if (attn_weights_dtype_size(entry->dtype) == 0)
-        return attn_fail(ATTN_ERROR_UNSUPPORTED, "tensor \"%s\": unknown dtype %d", name, (int)entry->dtype);
+    if (!attn_weights_dtype_is_read(entry->dtype))
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "tensor \"%s\": dtype %d (%s) is not written", name, (int)entry->dtype,
+                         *attn_weights_dtype_name(entry->dtype) ? attn_weights_dtype_name(entry->dtype) : "unknown");
     if (entry->rank < 0 || entry->rank > ATTN_WEIGHTS_MAX_RANK)
         return attn_fail(ATTN_ERROR_SHAPE, "tensor \"%s\": rank is %d, want 0 to %d", name, entry->rank,
                          ATTN_WEIGHTS_MAX_RANK);
@@ -158,6 +154,16 @@ static attn_status build_header(const piece *pieces, size_t count, const attn_we
     return status;
 }
 
+/* The reference implementation writes control characters as \u001f, jansson as \u001F. */
+static void lower_escapes(char *text, size_t length) {
+    for (size_t i = 0; i + 5 < length; ++i) {
+        if (text[i] != '\\') continue;
+        if (text[i + 1] == 'u')
+            for (size_t k = i + 2; k < i + 6; ++k) text[k] = (char)(text[k] >= 'A' ? text[k] | 0x20 : text[k]);
+        ++i; /* an escaped backslash begins no escape */
+    }
+}
+
 /* The length and the text, padded by spaces so that the data is aligned. */
 static attn_status render_header(json_t *root, char **bytes, size_t *size) {
     const size_t length = json_dumpb(root, NULL, 0, JSON_COMPACT);
@@ -174,6 +180,7 @@ static attn_status render_header(json_t *root, char **bytes, size_t *size) {
     memset(*bytes + ATTN_SAFETENSORS_PREFIX, ' ', padded);
     if (json_dumpb(root, *bytes + ATTN_SAFETENSORS_PREFIX, length, JSON_COMPACT) != length)
         return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for the header");
+    lower_escapes(*bytes + ATTN_SAFETENSORS_PREFIX, length);
     return ATTN_OK;
 }
 
@@ -188,65 +195,28 @@ static attn_status write_exactly(int descriptor, const void *data, size_t size) 
     return ATTN_OK;
 }
 
-/* Creates a file that nobody else has, beside path; its name goes into *name, which the caller frees. */
-static attn_status create_beside(const char *path, char **name, int *descriptor) {
-    static atomic_uint counter;
-    const char *slash = strrchr(path, '/');
-    const int folder = slash ? (int)(slash - path + 1) : 0;
-    const size_t size = (size_t)folder + 64;
-    *name = malloc(size);
-    if (!*name) return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for a file name");
-    for (int i = 0; i < NAMES_TO_TRY; ++i) {
-        snprintf(*name, size, "%.*s.attention-%ld-%u.tmp", folder, path, (long)getpid(),
-                 atomic_fetch_add(&counter, 1u));
-        *descriptor = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0666);
-        if (*descriptor >= 0) return ATTN_OK;
-        if (errno != EEXIST && errno != EINTR) break;
-    }
-    return attn_fail(ATTN_ERROR_IO, "creating a file beside the target: %s", strerrordesc_np(errno));
-}
-
-/* The rename itself must reach the disk too. Not every file system can sync a folder: the file stands either way. */
-static void sync_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, (size_t)(slash - path + 1)) : strdup(".");
-    const int descriptor = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (descriptor >= 0) {
-        fsync(descriptor);
-        close(descriptor);
-    }
-    free(folder);
+static attn_status refuse_replacement(const attn_replacement *file) {
+    char quoted[ATTN_QUOTE_SIZE];
+    return attn_fail(file->cause == ENOMEM ? ATTN_ERROR_OUT_OF_MEMORY : ATTN_ERROR_IO, "\"%s\": %s%s%s",
+                     attn_quote(quoted, file->path), file->failed, file->cause ? ": " : "",
+                     file->cause ? strerrordesc_np(file->cause) : "");
 }
 
 static attn_status put_in_place(const char *path, const char *header, size_t header_size, const piece *pieces,
                                 size_t count) {
-    char *name = NULL;
-    int descriptor = -1;
-    attn_status status = create_beside(path, &name, &descriptor);
-    if (status == ATTN_OK) status = write_exactly(descriptor, header, header_size);
+    attn_replacement file;
+    attn_limit_guard guard;
+    if (!attn_replacement_open(&file, path)) return refuse_replacement(&file);
+    attn_limit_guard_begin(&guard);
+    attn_status status = write_exactly(file.descriptor, header, header_size);
     for (size_t i = 0; i < count && status == ATTN_OK; ++i)
-        status = write_exactly(descriptor, pieces[i].entry->data, pieces[i].bytes);
-    if (status == ATTN_OK && fsync(descriptor) != 0)
-        status = attn_fail(ATTN_ERROR_IO, "syncing: %s", strerrordesc_np(errno));
-    if (descriptor >= 0 && close(descriptor) != 0 && status == ATTN_OK && errno != EINTR)
-        status = attn_fail(ATTN_ERROR_IO, "closing: %s", strerrordesc_np(errno));
-    if (status == ATTN_OK && rename(name, path) != 0)
-        status = attn_fail(ATTN_ERROR_IO, "renaming: %s", strerrordesc_np(errno));
-    if (status == ATTN_OK)
-        sync_folder(path);
-    else if (descriptor >= 0)
-        unlink(name);
-    free(name);
+        status = write_exactly(file.descriptor, pieces[i].entry->data, pieces[i].bytes);
+    attn_limit_guard_end(&guard);
+    if (status != ATTN_OK)
+        attn_replacement_abandon(&file);
+    else if (!attn_replacement_commit(&file))
+        status = refuse_replacement(&file);
     return status;
-}
-
-static attn_status check_target(const char *path) {
-    struct stat about;
-    char quoted[ATTN_QUOTE_SIZE];
-    if (!*path) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "path: is empty");
-    if (lstat(path, &about) == 0 && !S_ISREG(about.st_mode) && !S_ISLNK(about.st_mode))
-        return attn_fail(ATTN_ERROR_IO, "\"%s\" exists and is not a regular file", attn_quote(quoted, path));
-    return ATTN_OK;
 }
 
 attn_status attn_weights_write(const char *path, const attn_weights_entry *tensors, size_t count,
@@ -257,9 +227,9 @@ attn_status attn_weights_write(const char *path, const attn_weights_entry *tenso
     if (count > ATTN_WEIGHTS_VALUE_LIMIT || metadata_count > ATTN_WEIGHTS_VALUE_LIMIT)
         return attn_fail(ATTN_ERROR_RANGE, "%zu tensors and %zu metadata entries are too many for a header", count,
                          metadata_count);
-    attn_status status = check_target(path);
-    if (status != ATTN_OK) return status;
+    if (!*path) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "path: is empty");
 
+    attn_status status = ATTN_OK;
     piece *pieces = calloc(count + 1, sizeof *pieces);
     json_t *root = json_object();
     char *header = NULL;
@@ -267,7 +237,7 @@ attn_status attn_weights_write(const char *path, const attn_weights_entry *tenso
     if (!pieces || !root) status = attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "out of memory for %zu tensors", count);
     for (size_t i = 0; i < count && status == ATTN_OK; ++i) status = check_entry(&tensors[i], i, &pieces[i]);
     if (status == ATTN_OK) {
-        qsort(pieces, count, sizeof *pieces, by_size_and_name);
+        qsort(pieces, count, sizeof *pieces, by_dtype_and_name);
         status = build_header(pieces, count, metadata, metadata_count, root);
     }
     if (status == ATTN_OK) status = render_header(root, &header, &header_size);

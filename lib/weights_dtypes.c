@@ -5,36 +5,63 @@
 
 #include <string.h>
 
+/* A rank of 0 marks what is listed alone; the others have the order of the format's reference implementation. */
 static const struct {
     const char *name;
-    size_t size;
+    size_t bits;
+    int rank;
 } dtypes[] = {
-    [ATTN_WEIGHTS_BOOL] = {"BOOL", 1}, [ATTN_WEIGHTS_U8] = {"U8", 1},     [ATTN_WEIGHTS_I8] = {"I8", 1},
-    [ATTN_WEIGHTS_U16] = {"U16", 2},   [ATTN_WEIGHTS_I16] = {"I16", 2},   [ATTN_WEIGHTS_U32] = {"U32", 4},
-    [ATTN_WEIGHTS_I32] = {"I32", 4},   [ATTN_WEIGHTS_U64] = {"U64", 8},   [ATTN_WEIGHTS_I64] = {"I64", 8},
-    [ATTN_WEIGHTS_F16] = {"F16", 2},   [ATTN_WEIGHTS_BF16] = {"BF16", 2}, [ATTN_WEIGHTS_F32] = {"F32", 4},
-    [ATTN_WEIGHTS_F64] = {"F64", 8},
+    [ATTN_WEIGHTS_BOOL] = {"BOOL", 8, 13},
+    [ATTN_WEIGHTS_U8] = {"U8", 8, 12},
+    [ATTN_WEIGHTS_I8] = {"I8", 8, 11},
+    [ATTN_WEIGHTS_U16] = {"U16", 16, 9},
+    [ATTN_WEIGHTS_I16] = {"I16", 16, 10},
+    [ATTN_WEIGHTS_U32] = {"U32", 32, 5},
+    [ATTN_WEIGHTS_I32] = {"I32", 32, 6},
+    [ATTN_WEIGHTS_U64] = {"U64", 64, 1},
+    [ATTN_WEIGHTS_I64] = {"I64", 64, 2},
+    [ATTN_WEIGHTS_F16] = {"F16", 16, 8},
+    [ATTN_WEIGHTS_BF16] = {"BF16", 16, 7},
+    [ATTN_WEIGHTS_F32] = {"F32", 32, 4},
+    [ATTN_WEIGHTS_F64] = {"F64", 64, 3},
+    [ATTN_WEIGHTS_C64] = {"C64", 64, 0},
+    [ATTN_WEIGHTS_F8_E4M3] = {"F8_E4M3", 8, 0},
+    [ATTN_WEIGHTS_F8_E5M2] = {"F8_E5M2", 8, 0},
+    [ATTN_WEIGHTS_F8_E8M0] = {"F8_E8M0", 8, 0},
+    [ATTN_WEIGHTS_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", 8, 0},
+    [ATTN_WEIGHTS_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", 8, 0},
+    [ATTN_WEIGHTS_F6_E2M3] = {"F6_E2M3", 6, 0},
+    [ATTN_WEIGHTS_F6_E3M2] = {"F6_E3M2", 6, 0},
+    [ATTN_WEIGHTS_F4] = {"F4", 4, 0},
 };
 
 #define DTYPES (sizeof dtypes / sizeof *dtypes)
+
+static size_t bits_of(attn_weights_dtype dtype) { return (size_t)dtype < DTYPES ? dtypes[dtype].bits : 0; }
 
 const char *attn_weights_dtype_name(attn_weights_dtype dtype) {
     return (size_t)dtype < DTYPES ? dtypes[dtype].name : "";
 }
 
-size_t attn_weights_dtype_size(attn_weights_dtype dtype) { return (size_t)dtype < DTYPES ? dtypes[dtype].size : 0; }
+size_t attn_weights_dtype_size(attn_weights_dtype dtype) { return bits_of(dtype) % 8 == 0 ? bits_of(dtype) / 8 : 0; }
 
-bool attn_weights_dtype_parse(const char *name, attn_weights_dtype *dtype) {
+int attn_weights_dtype_rank(attn_weights_dtype dtype) { return (size_t)dtype < DTYPES ? dtypes[dtype].rank : 0; }
+
+bool attn_weights_dtype_is_read(attn_weights_dtype dtype) { return attn_weights_dtype_rank(dtype) > 0; }
+
+attn_weights_dtype attn_weights_dtype_of(const char *name) {
     for (size_t i = 0; i < DTYPES; ++i)
-        if (strcmp(name, dtypes[i].name) == 0) {
-            *dtype = (attn_weights_dtype)i;
-            return true;
-        }
-    return false;
+        if (strcmp(name, dtypes[i].name) == 0) return (attn_weights_dtype)i;
+    return ATTN_WEIGHTS_UNKNOWN;
+}
+
+bool attn_weights_whole_bytes(attn_weights_dtype dtype, size_t elements) {
+    return elements % 8 * bits_of(dtype) % 8 == 0;
 }
 
 bool attn_weights_shape_size(attn_weights_dtype dtype, int rank, const int64_t *shape, size_t *elements,
                              size_t *bytes) {
+    const size_t bits = bits_of(dtype);
     size_t product = 1, total;
     bool empty = false;
     for (int i = 0; i < rank; ++i) {
@@ -43,7 +70,10 @@ bool attn_weights_shape_size(attn_weights_dtype dtype, int rank, const int64_t *
         else if (__builtin_mul_overflow(product, (uint64_t)shape[i], &product))
             return false;
     }
-    if (__builtin_mul_overflow(product, attn_weights_dtype_size(dtype), &total)) return false;
+    /* By eights, for the bits of a product that fits may not. */
+    if (__builtin_mul_overflow(product / 8, bits, &total) ||
+        __builtin_add_overflow(total, product % 8 * bits / 8, &total))
+        return false;
     *elements = empty ? 0 : product;
     *bytes = empty ? 0 : total;
     return true;
@@ -65,7 +95,8 @@ static int float_width(attn_weights_dtype dtype) {
 }
 
 bool attn_weights_converts(attn_weights_dtype from, attn_weights_dtype to) {
-    return from == to || (float_width(from) > 0 && float_width(from) < float_width(to));
+    return (from == to && attn_weights_dtype_is_read(from)) ||
+           (float_width(from) > 0 && float_width(from) < float_width(to));
 }
 
 static float float_of_bits(uint32_t bits) {

@@ -174,10 +174,11 @@ static attn_status check_expected(const search *layer, const attn_weights_layer_
 }
 
 static attn_status check_dtypes(const search *layer, attn_weights_dtype dtype) {
+    char found[ATTN_QUOTE_SIZE];
     for (int part = 0; part < PARTS; ++part)
         if (layer->found[part] && !attn_weights_converts(layer->found[part]->dtype, dtype))
             return attn_fail(ATTN_ERROR_MISMATCH, "layer \"%s\": %s is %s, which is not given as %s", layer->quoted,
-                             parts[part].name, attn_weights_dtype_name(layer->found[part]->dtype),
+                             parts[part].name, attn_quote(found, layer->found[part]->dtype_name),
                              attn_weights_dtype_name(dtype));
     return ATTN_OK;
 }

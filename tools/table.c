@@ -17,13 +17,13 @@ static int column_width(const attn_weights_file *file) {
 }
 
 static void print_tensor(const attn_weights_tensor *tensor, int width) {
-    char name[ATTN_QUOTE_SIZE], shape[ATTN_WEIGHTS_MAX_RANK * 22 + 3] = "";
+    char name[ATTN_QUOTE_SIZE], dtype[ATTN_QUOTE_SIZE], shape[ATTN_WEIGHTS_MAX_RANK * 22 + 3] = "";
     size_t used = 0;
     for (int i = 0; i < tensor->rank; ++i)
         used +=
             (size_t)snprintf(shape + used, sizeof shape - used, "%s%lld", i ? ", " : "", (long long)tensor->shape[i]);
     printf("%-*s  %-5s  (%s)  %zu bytes\n", width, attn_quote(name, tensor->name),
-           attn_weights_dtype_name(tensor->dtype), shape, tensor->bytes);
+           attn_quote(dtype, tensor->dtype_name), shape, tensor->bytes);
 }
 
 /* The layer that a tensor is the first of, by its name: its prefix, from malloc; NULL for any other tensor. */

@@ -11,11 +11,12 @@
  *   attn_weights_write, attn_weights_save_layer                             back to a file
  *
  * Rules enforced on reading: a regular file; header length at most ATTN_WEIGHTS_HEADER_LIMIT and inside the file;
- * header valid UTF-8 JSON, an object, opened by '{' and padded by whitespace alone; no duplicate key; names not empty
- * and without NUL; __metadata__ a map of strings to strings; each tensor exactly dtype, shape and data_offsets;
- * a dtype of the list below; at most ATTN_WEIGHTS_MAX_RANK dimensions, none negative; sizes whose product fits;
- * offsets that span exactly that size; tensors that cover the rest of the file without hole, overlap or remainder;
- * at most ATTN_WEIGHTS_VALUE_LIMIT JSON values.
+ * header valid UTF-8 JSON, an object, opened by '{' and padded by whitespace alone; no duplicate key; __metadata__ a
+ * map of strings to strings; each tensor exactly dtype, shape and data_offsets; at most ATTN_WEIGHTS_MAX_RANK
+ * dimensions, none negative or -0; sizes whose product fits; offsets that span exactly that size (of a dtype that is
+ * not in the list below: nothing where there are no elements, something where there are); tensors that cover the rest
+ * of the file without hole, overlap or remainder; at most ATTN_WEIGHTS_VALUE_LIMIT JSON values.
+ * The format allows names that are empty and strings that hold NUL: they are refused, by a message that says so.
  *
  * Threads: an open file may be used by many threads at once; opening and closing it is the caller's to order.
  * Memory: malloc. The header is held in parsed form, tensors are not kept.
@@ -47,13 +48,25 @@ typedef enum attn_weights_dtype {
     ATTN_WEIGHTS_F16 = 9,
     ATTN_WEIGHTS_BF16 = 10,
     ATTN_WEIGHTS_F32 = 11,
-    ATTN_WEIGHTS_F64 = 12
+    ATTN_WEIGHTS_F64 = 12,
+    /* Tensors of these are listed with all that the header says of them; their data is neither read nor written. */
+    ATTN_WEIGHTS_C64 = 13, /* two F32 */
+    ATTN_WEIGHTS_F8_E4M3 = 14,
+    ATTN_WEIGHTS_F8_E5M2 = 15,
+    ATTN_WEIGHTS_F8_E8M0 = 16,
+    ATTN_WEIGHTS_F8_E4M3FNUZ = 17,
+    ATTN_WEIGHTS_F8_E5M2FNUZ = 18,
+    ATTN_WEIGHTS_F6_E2M3 = 19, /* packed, as the following */
+    ATTN_WEIGHTS_F6_E3M2 = 20,
+    ATTN_WEIGHTS_F4 = 21,
+    ATTN_WEIGHTS_UNKNOWN = 22 /* any other name: attn_weights_tensor.dtype_name */
 } attn_weights_dtype;
 
-/* The dtype's name in a file, such as "BF16"; "" for a value that is none. */
+/* The dtype's name in a file, such as "BF16"; "" for ATTN_WEIGHTS_UNKNOWN and a value that is none. */
 ATTN_API const char *attn_weights_dtype_name(attn_weights_dtype dtype);
 
-/* Bytes of one element; 0 for a value that is none. */
+/* Bytes of one element; 0 where an element is no whole number of them, for ATTN_WEIGHTS_UNKNOWN and a value that is
+ * none. */
 ATTN_API size_t attn_weights_dtype_size(attn_weights_dtype dtype);
 
 /* One tensor of a file. The strings and arrays belong to the file and live as long as it is open. */
@@ -63,7 +76,8 @@ typedef struct attn_weights_tensor {
     int rank;
     int64_t shape[ATTN_WEIGHTS_MAX_RANK]; /* the first rank entries; the rest are 0 */
     size_t elements;                      /* product of the shape; 1 for rank 0 */
-    size_t bytes;                         /* elements times the dtype's size */
+    size_t bytes;                         /* elements times the dtype's size, which counts over the whole tensor */
+    const char *dtype_name;               /* as the file has it: UTF-8, anything for ATTN_WEIGHTS_UNKNOWN */
 } attn_weights_tensor;
 
 /* ---- Reading ------------------------------------------------------------------------------------- */
@@ -113,13 +127,14 @@ ATTN_API const char *attn_weights_metadata(const attn_weights_file *file, const 
  * alone. dtype is the tensor's own, or a wider float: F16 and BF16 as F32 or F64, F32 as F64, all exact.
  * No alignment is needed. After ATTN_ERROR_IO the buffer's content is unspecified.
  * ATTN_ERROR_INVALID_ARGUMENT (NULL, or a tensor of another file), ATTN_ERROR_RANGE (the buffer is too small),
- * ATTN_ERROR_UNSUPPORTED (a conversion that is not in the list), ATTN_ERROR_OVERFLOW, ATTN_ERROR_IO. */
+ * ATTN_ERROR_UNSUPPORTED (a conversion that is not in the list, a dtype that is listed alone), ATTN_ERROR_OVERFLOW,
+ * ATTN_ERROR_IO. */
 ATTN_API attn_status attn_weights_read(const attn_weights_file *file, const attn_weights_tensor *tensor,
                                        attn_weights_dtype dtype, void *buffer, size_t size);
 
 /* Points *data at the tensor's bytes, of a file that was mapped or opened from memory. The format does not align
  * tensors: *data may be unaligned for its dtype (files that this library writes are aligned).
- * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_UNSUPPORTED (neither mapped nor memory). */
+ * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_UNSUPPORTED (neither mapped nor memory, a dtype that is listed alone). */
 ATTN_API attn_status attn_weights_view(const attn_weights_file *file, const attn_weights_tensor *tensor,
                                        const void **data);
 
@@ -138,10 +153,15 @@ typedef struct attn_weights_metadata_entry {
     const char *value;
 } attn_weights_metadata_entry;
 
-/* Writes a file: all of it or nothing. The bytes go to a temporary file beside it, are synced, and take the name by
- * rename; a reader sees the old file or the new one. Widest dtypes come first, then names in byte order, so that
- * each tensor is aligned and the same input gives the same bytes. metadata may be NULL when metadata_count is 0.
- * An existing path must be a regular file; a symbolic link is replaced, not followed.
+/* Writes a file: all of it or nothing. The bytes go to a file of the same folder that has no name, are synced, and
+ * take the name at once; a reader sees the old file or the new one, and a process that ends on the way leaves none
+ * (where the file system has no files without a name, it may leave one called .attention-*.tmp with a random part).
+ * Tensors come in the order that the format's reference implementation has: by dtype U64, I64, F64, F32, U32, I32,
+ * BF16, F16, U16, I16, I8, U8, BOOL, then by name in byte order, so that each is aligned and the same input gives the
+ * same bytes, the reference's own but for metadata, which is sorted by key. metadata may be NULL when metadata_count
+ * is 0. An existing path must be a regular file that may be written; the new one gets its mode and owner. A symbolic
+ * link is replaced, not followed. In the calling thread SIGXFSZ is blocked while it writes, so that a limit on file
+ * sizes is an error, and every signal for the moment in which names change; the handlers are not touched.
  * ATTN_ERROR_INVALID_ARGUMENT (NULL, names that are empty, duplicate, reserved or not UTF-8), ATTN_ERROR_SHAPE,
  * ATTN_ERROR_OVERFLOW, ATTN_ERROR_UNSUPPORTED (dtype), ATTN_ERROR_RANGE (past a limit of the format), ATTN_ERROR_IO,
  * ATTN_ERROR_OUT_OF_MEMORY. */

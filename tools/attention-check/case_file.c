@@ -2,6 +2,8 @@
 /* Which tensors belong to which case, and whether their names, dtypes and shapes make sense together. */
 #include "tools/attention-check/case_file.h"
 
+#include "lib/quote.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,7 +126,8 @@ static bool check_shape(const char *name, const attn_weights_tensor *t, int rank
 
 static bool check_dtype(const char *name, const attn_weights_tensor *t, bool fits, const char *wanted, char *error,
                         size_t room) {
-    return fits || refuse(error, room, "%s is %s, wanted %s", name, attn_weights_dtype_name(t->dtype), wanted);
+    char found[ATTN_QUOTE_SIZE];
+    return fits || refuse(error, room, "%s is %s, wanted %s", name, attn_quote(found, t->dtype_name), wanted);
 }
 
 static bool is_float(const attn_weights_tensor *t) {
