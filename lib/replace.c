@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@
 #include <unistd.h>
 
 #define NAMES_TO_TRY 100
-#define NAME_ROOM 64 /* of a hidden name, or a descriptor's path */
+#define WRITE_CHUNK ((size_t)1 << 30) /* below what one call may transfer */
+#define NAME_ROOM 64                  /* of a hidden name, or a descriptor's path */
 
 static bool fail(attn_replacement *file, const char *what, int cause) {
     file->failed = what;
@@ -103,6 +105,52 @@ bool attn_replacement_open(attn_replacement *file, const char *path) {
     return file->descriptor >= 0 || open_named(file, mode);
 }
 
+/* Between these two, a write past a limit on file sizes raises no signal in this thread. */
+typedef struct limit_guard {
+    sigset_t before;
+    bool was_pending;
+} limit_guard;
+
+static void limit_signal(sigset_t *set) {
+    sigemptyset(set);
+    sigaddset(set, SIGXFSZ);
+}
+
+static void guard_begin(limit_guard *guard) {
+    sigset_t limit, pending;
+    limit_signal(&limit);
+    sigpending(&pending);
+    guard->was_pending = sigismember(&pending, SIGXFSZ) == 1;
+    pthread_sigmask(SIG_BLOCK, &limit, &guard->before);
+}
+
+/* Takes the signal that a write raised, unless one was waiting before. */
+static void guard_end(const limit_guard *guard) {
+    static const struct timespec at_once = {0, 0};
+    sigset_t limit, pending;
+    limit_signal(&limit);
+    sigpending(&pending);
+    if (!guard->was_pending && sigismember(&pending, SIGXFSZ) == 1)
+        while (sigtimedwait(&limit, NULL, &at_once) < 0 && errno == EINTR) continue;
+    pthread_sigmask(SIG_SETMASK, &guard->before, NULL);
+}
+
+bool attn_replacement_write(attn_replacement *file, const void *data, size_t size) {
+    limit_guard guard;
+    int cause = 0;
+    guard_begin(&guard);
+    for (size_t done = 0; done < size && cause == 0;) {
+        const size_t wanted = size - done < WRITE_CHUNK ? size - done : WRITE_CHUNK;
+        const ssize_t wrote = write(file->descriptor, (const char *)data + done, wanted);
+        if (wrote >= 0)
+            done += (size_t)wrote;
+        else if (errno != EINTR)
+            cause = errno;
+    }
+    guard_end(&guard);
+    return cause == 0 || fail(file, "writing", cause);
+}
+
 /* The owner goes first, for a change of it takes bits off the mode. */
 static bool keep_mode_and_owner(attn_replacement *file) {
     struct stat about;
@@ -135,15 +183,21 @@ static bool link_nameless(attn_replacement *file) {
     return fail(file, "linking", errno);
 }
 
+/* A signal's handler may look at the name: it is never one that is freed. */
+static void forget_name(attn_replacement *file) {
+    char *name = file->name;
+    file->name = NULL;
+    free(name);
+}
+
 static bool take_name(attn_replacement *file) {
     sigset_t before;
     hold_signals(&before);
     bool done = file->name || link_nameless(file);
     if (done && file->name && rename(file->name, file->path) != 0) done = fail(file, "renaming", errno);
     if (!done && file->name) unlink(file->name);
+    forget_name(file);
     let_signals(&before);
-    free(file->name);
-    file->name = NULL;
     return done;
 }
 
@@ -178,32 +232,5 @@ void attn_replacement_abandon(attn_replacement *file) {
     close(file->descriptor);
     file->descriptor = -1;
     if (file->name) unlink(file->name);
-    free(file->name);
-    file->name = NULL;
-}
-
-static void limit_signal(sigset_t *set) {
-    sigemptyset(set);
-    sigaddset(set, SIGXFSZ);
-}
-
-void attn_limit_guard_begin(attn_limit_guard *guard) {
-    sigset_t limit, pending;
-    limit_signal(&limit);
-    sigpending(&pending);
-    guard->was_pending = sigismember(&pending, SIGXFSZ) == 1;
-    pthread_sigmask(SIG_BLOCK, &limit, &guard->before);
-}
-
-/* Takes the signal that a write raised, unless one was waiting before. */
-void attn_limit_guard_end(const attn_limit_guard *guard) {
-    static const struct timespec at_once = {0, 0};
-    const int cause = errno;
-    sigset_t limit, pending;
-    limit_signal(&limit);
-    sigpending(&pending);
-    if (!guard->was_pending && sigismember(&pending, SIGXFSZ) == 1)
-        while (sigtimedwait(&limit, NULL, &at_once) < 0 && errno == EINTR) continue;
-    pthread_sigmask(SIG_SETMASK, &guard->before, NULL);
-    errno = cause;
+    forget_name(file);
 }

@@ -4,8 +4,8 @@
 #ifndef ATTN_LIB_REPLACE_H
 #define ATTN_LIB_REPLACE_H
 
-#include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 /* A file on its way to a path. It has no name where the file system can hold such files; else a hidden one with a random
@@ -13,7 +13,7 @@
 typedef struct attn_replacement {
     const char *path; /* the caller's */
     char *name;       /* that it has until it is in place; NULL: none */
-    int descriptor;   /* to write to, from the beginning; -1: closed */
+    int descriptor;   /* -1: closed */
     bool replaces;    /* there is a file whose mode and owner it gets */
     mode_t mode;
     uid_t owner;
@@ -25,19 +25,13 @@ typedef struct attn_replacement {
 /* Opens one for a path. What stands there must be a regular file that may be written, a link or nothing. */
 bool attn_replacement_open(attn_replacement *file, const char *path);
 
+/* Appends; a limit on file sizes is EFBIG alone, without SIGXFSZ. */
+bool attn_replacement_write(attn_replacement *file, const void *data, size_t size);
+
 /* Syncs it, gives it the mode and the owner of the file that it replaces, and the name. Closed whatever happens. */
 bool attn_replacement_commit(attn_replacement *file);
 
 /* Drops it; does nothing to one that is closed. */
 void attn_replacement_abandon(attn_replacement *file);
-
-/* Between these, a write past a limit on file sizes fails in this thread by EFBIG alone, without SIGXFSZ. */
-typedef struct attn_limit_guard {
-    sigset_t before;
-    bool was_pending;
-} attn_limit_guard;
-
-void attn_limit_guard_begin(attn_limit_guard *guard);
-void attn_limit_guard_end(const attn_limit_guard *guard);
 
 #endif

@@ -10,10 +10,8 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define HEADER_ALIGNMENT 8 /* of the data in the file; the widest dtype's */
-#define WRITE_CHUNK ((size_t)1 << 30)
 
 /* One tensor on its way out. */
 typedef struct piece {
@@ -184,17 +182,6 @@ static attn_status render_header(json_t *root, char **bytes, size_t *size) {
     return ATTN_OK;
 }
 
-static attn_status write_exactly(int descriptor, const void *data, size_t size) {
-    for (size_t done = 0; done < size;) {
-        const size_t wanted = size - done < WRITE_CHUNK ? size - done : WRITE_CHUNK;
-        const ssize_t wrote = write(descriptor, (const char *)data + done, wanted);
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote < 0) return attn_fail(ATTN_ERROR_IO, "writing: %s", strerrordesc_np(errno));
-        done += (size_t)wrote;
-    }
-    return ATTN_OK;
-}
-
 static attn_status refuse_replacement(const attn_replacement *file) {
     char quoted[ATTN_QUOTE_SIZE];
     return attn_fail(file->cause == ENOMEM ? ATTN_ERROR_OUT_OF_MEMORY : ATTN_ERROR_IO, "\"%s\": %s%s%s",
@@ -205,18 +192,12 @@ static attn_status refuse_replacement(const attn_replacement *file) {
 static attn_status put_in_place(const char *path, const char *header, size_t header_size, const piece *pieces,
                                 size_t count) {
     attn_replacement file;
-    attn_limit_guard guard;
-    if (!attn_replacement_open(&file, path)) return refuse_replacement(&file);
-    attn_limit_guard_begin(&guard);
-    attn_status status = write_exactly(file.descriptor, header, header_size);
-    for (size_t i = 0; i < count && status == ATTN_OK; ++i)
-        status = write_exactly(file.descriptor, pieces[i].entry->data, pieces[i].bytes);
-    attn_limit_guard_end(&guard);
-    if (status != ATTN_OK)
-        attn_replacement_abandon(&file);
-    else if (!attn_replacement_commit(&file))
-        status = refuse_replacement(&file);
-    return status;
+    bool done = attn_replacement_open(&file, path) && attn_replacement_write(&file, header, header_size);
+    for (size_t i = 0; i < count && done; ++i)
+        done = attn_replacement_write(&file, pieces[i].entry->data, pieces[i].bytes);
+    if (done && attn_replacement_commit(&file)) return ATTN_OK;
+    attn_replacement_abandon(&file);
+    return refuse_replacement(&file);
 }
 
 attn_status attn_weights_write(const char *path, const attn_weights_entry *tensors, size_t count,

@@ -4,6 +4,7 @@
 #include "tests/kit_device.h"
 #include "tools/attention-check/case_file.h"
 #include "tools/attention-check/check.h"
+#include "tools/streams.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -258,6 +259,7 @@ static bool parse_device(const char *text, attn_device_kind *device) {
 
 int main(int argc, char **argv) {
     check_settings s = {.device = ATTN_DEVICE_CPU};
+    streams_begin("attention-check", 1);
     const char *words[2] = {0};
     int count = 0;
     for (int i = 1; i < argc; i++) {

@@ -4,7 +4,9 @@
 #include "pool.h"
 #include "report.h"
 
+#include <errno.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,8 +134,10 @@ void layout_write(const model *in, bool part, size_t file_size, int descriptor) 
     if (json_object_size(header) < 2) refuse(EXIT_NO_LAYER, "holds no weights at all");
     const size_t length = json_dumpb(header, NULL, 0, JSON_COMPACT);
     mapped_size = sizeof(uint64_t) + length + data_size;
-    if (length == 0 || ftruncate(descriptor, (off_t)mapped_size) != 0)
-        refuse(EXIT_LIMIT, "out of memory for %zu bytes of weights", mapped_size);
+    const bool sized = length > 0 && ftruncate(descriptor, (off_t)mapped_size) == 0;
+    if (!sized && length > 0 && errno == EFBIG)
+        refuse(EXIT_IO, "%zu bytes of weights are past the limit on file sizes of this process", mapped_size);
+    if (!sized) refuse(EXIT_LIMIT, "out of memory for %zu bytes of weights", mapped_size);
     mapped = mmap(NULL, mapped_size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
     if (mapped == MAP_FAILED) {
         mapped = NULL;

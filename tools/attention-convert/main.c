@@ -4,6 +4,7 @@
 #include "bounds.h"
 #include "lib/quote.h"
 #include "sandbox.h"
+#include "tools/streams.h"
 #include "tools/table.h"
 #include "write_h5.h"
 
@@ -78,6 +79,11 @@ static void print_notes(const char *notes) {
     }
 }
 
+/* The file is the product; what is said of it needs no reader. */
+static void say_done(const char *output, size_t count) {
+    if (streams_has_output()) printf("%s: %zu tensors\n", output, count);
+}
+
 /* Copies what the reader made, checked like any file, to where it belongs. */
 static attn_status save_copy(const attn_weights_file *made, const char *path) {
     const size_t count = attn_weights_count(made), metadata_count = attn_weights_metadata_count(made);
@@ -117,7 +123,7 @@ static int from_keras(int input, size_t size, const arguments *wanted) {
     const size_t count = attn_weights_count(file);
     attn_weights_close(file);
     if (status != ATTN_OK) return fail(code_of(status), wanted->output, attn_last_error_message());
-    if (!wanted->list) printf("%s: %zu tensors\n", wanted->output, count);
+    if (!wanted->list) say_done(wanted->output, count);
     return EXIT_CONVERTED;
 }
 
@@ -142,7 +148,7 @@ static int from_safetensors(int input, const arguments *wanted) {
         fail(code, wanted->output, result.message);
     } else {
         print_notes(result.notes);
-        printf("%s: %zu tensors\n", wanted->output, attn_weights_count(file));
+        say_done(wanted->output, attn_weights_count(file));
     }
     attn_weights_close(file);
     return code;
@@ -184,6 +190,7 @@ int main(int count, char **values) {
         {NULL, 0, NULL, 0},
     };
     arguments wanted = {0};
+    streams_begin("attention-convert", EXIT_IO);
     for (int option; (option = getopt_long(count, values, "", options, NULL)) != -1;) {
         switch (option) {
         case 'l':
@@ -210,7 +217,5 @@ int main(int count, char **values) {
     }
     wanted.input = values[optind];
     wanted.output = wanted.list ? NULL : values[optind + 1];
-    const int code = convert(&wanted);
-    if (fflush(stdout) != 0) return fail(EXIT_IO, "standard output", strerrordesc_np(errno));
-    return code;
+    return convert(&wanted);
 }

@@ -9,6 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static json_t *said_list; /* of the parse under way; names that are kept are copied */
+
+void order_release(void) {
+    json_decref(said_list);
+    said_list = NULL;
+}
+
 const char *order_weight_name(const attn_weights_tensor *tensor) {
     const char *slash = strrchr(tensor->name, '/');
     return slash ? slash + 1 : tensor->name;
@@ -153,12 +160,10 @@ void order_find(const attn_weights_file *file, order *out) {
         guess(file, out);
         return;
     }
-    json_t *list = json_loads(said, JSON_REJECT_DUPLICATES, NULL);
-    if (!json_is_array(list)) {
-        json_decref(list);
-        refuse(EXIT_REFUSED, "metadata keras_layers: is not a list");
-    }
-    for (size_t i = 0; i < json_array_size(list); ++i) add_said(file, json_array_get(list, i), out);
-    json_decref(list);
+    order_release();
+    said_list = json_loads(said, JSON_REJECT_DUPLICATES, NULL);
+    if (!json_is_array(said_list)) refuse(EXIT_REFUSED, "metadata keras_layers: is not a list");
+    for (size_t i = 0; i < json_array_size(said_list); ++i) add_said(file, json_array_get(said_list, i), out);
+    order_release();
     check_complete(file, out);
 }

@@ -23,4 +23,7 @@ void order_find(const attn_weights_file *file, order *out);
 /* The part of a tensor's name behind its layer. */
 const char *order_weight_name(const attn_weights_tensor *tensor);
 
+/* Frees what a refusal left; to be called after order_find, whatever came of it. */
+void order_release(void);
+
 #endif

@@ -1,25 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "write_h5.h"
 
+#include "lib/replace.h"
 #include "order.h"
 #include "pool.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <hdf5.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define ATTRIBUTE_BYTES 64000 /* of one attribute, below the 64 KiB that an object's header holds */
+#define MEMORY_STEP ((size_t)4 << 20) /* by which the file in memory grows */
+#define ATTRIBUTE_BYTES 64000         /* of one attribute, below the 64 KiB that an object's header holds */
 
-static const char *temporary; /* the file that is being written; NULL: none */
-static void *buffer;          /* one tensor's data */
+static attn_replacement target = {.descriptor = -1}; /* the file that is being written */
+static void *buffer;                                 /* one tensor's data */
 
 static void check(bool good, const char *what) {
+    const int cause = errno;
+    if (!good && cause == ENOMEM) refuse(EXIT_LIMIT, "out of memory while writing %s", quoted(what));
     if (!good) refuse(EXIT_IO, "writing %s failed", quoted(what));
+}
+
+/* A list of names is an attribute of strings of one length. */
+static void check_name(const char *name) {
+    if (strlen(name) > ATTRIBUTE_BYTES)
+        refuse(EXIT_REFUSED, "tensor \"%s\": a name of %zu bytes; a Keras file holds names of at most %d", quoted(name),
+               strlen(name), ATTRIBUTE_BYTES);
+}
+
+/* ---- Signals, while the file has a name ---- */
+
+static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
+enum { ENDING = sizeof ending / sizeof *ending };
+static struct sigaction before[ENDING];
+
+/* Ends the program as the signal would have, without the file. */
+static void end_without_file(int number) {
+    if (target.name) unlink(target.name);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+/* A file without a name goes by itself. What is ignored, as under nohup, stays so. */
+static void watch_signals(void) {
+    struct sigaction action = {.sa_handler = end_without_file};
+    sigemptyset(&action.sa_mask);
+    for (int i = 0; i < ENDING; ++i)
+        if (target.name && before[i].sa_handler != SIG_IGN) sigaction(ending[i], &action, NULL);
+}
+
+static void leave_signals(void) {
+    for (int i = 0; i < ENDING; ++i) sigaction(ending[i], &before[i], NULL);
 }
 
 /* Where a weight lies below its layer's group, as Keras names it. Only the order counts for load_weights; the names let
@@ -59,10 +94,10 @@ static void write_strings(hid_t object, const char *name, const char *const *ite
 /* In one attribute, or as many numbered ones as it takes. */
 static void write_list(hid_t object, const char *name, const char *const *items, size_t count) {
     size_t size = 1;
+    for (size_t i = 0; i < count; ++i) check_name(items[i]);
     for (size_t i = 0; i < count; ++i)
         if (strlen(items[i]) > size) size = strlen(items[i]);
     const size_t room = ATTRIBUTE_BYTES / size;
-    check(room > 0, name);
     if (count <= room) {
         write_strings(object, name, items, count, size);
         return;
@@ -114,20 +149,21 @@ static hid_t type_of(const attn_weights_tensor *tensor) {
         return H5Tcopy(H5T_STD_U64LE);
     default:
         refuse(EXIT_REFUSED, "tensor \"%s\": %s has no place in a Keras file", quoted(tensor->name),
-               attn_weights_dtype_name(tensor->dtype));
+               quoted(tensor->dtype_name));
     }
 }
 
 static void write_tensor(const attn_weights_file *from, const attn_weights_tensor *tensor, hid_t group,
                          const char *path) {
     hsize_t shape[ATTN_WEIGHTS_MAX_RANK];
+    const hid_t type = type_of(tensor);
+    check_name(path);
     for (int i = 0; i < tensor->rank; ++i) shape[i] = (hsize_t)tensor->shape[i];
     free(buffer);
     buffer = malloc(tensor->bytes + 1);
     if (!buffer) refuse(EXIT_LIMIT, "out of memory for the tensor \"%s\"", quoted(tensor->name));
     if (attn_weights_read(from, tensor, tensor->dtype, buffer, tensor->bytes) != ATTN_OK)
         refuse(EXIT_IO, "%s", attn_last_error_message());
-    const hid_t type = type_of(tensor);
     const hid_t space = tensor->rank ? H5Screate_simple(tensor->rank, shape, NULL) : H5Screate(H5S_SCALAR);
     const hid_t linking = H5Pcreate(H5P_LINK_CREATE);
     check(H5Pset_create_intermediate_group(linking, 1) >= 0, path);
@@ -140,6 +176,7 @@ static void write_tensor(const attn_weights_file *from, const attn_weights_tenso
 }
 
 static void write_layer(const attn_weights_file *from, const ordered_layer *layer, hid_t file) {
+    check_name(layer->group);
     const hid_t linking = H5Pcreate(H5P_LINK_CREATE);
     check(H5Pset_create_intermediate_group(linking, 1) >= 0, layer->group);
     const hid_t group = H5Gcreate2(file, layer->group, linking, H5P_DEFAULT, H5P_DEFAULT);
@@ -154,12 +191,19 @@ static void write_layer(const attn_weights_file *from, const ordered_layer *laye
     H5Pclose(linking);
 }
 
-static void write_file(const attn_weights_file *from, const char *path) {
+static void refuse_target(void) {
+    refuse(EXIT_IO, "%s%s%s", target.failed, target.cause ? ": " : "",
+           target.cause ? strerrordesc_np(target.cause) : "");
+}
+
+/* libhdf5 builds the file in memory, for it opens files by name alone, and what is written has none. */
+static void write_file(const attn_weights_file *from) {
     order found;
     order_find(from, &found);
-    const hid_t file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t in_memory = H5Pcreate(H5P_FILE_ACCESS);
+    check(H5Pset_fapl_core(in_memory, MEMORY_STEP, 0) >= 0, "the file");
+    const hid_t file = H5Fcreate("memory", H5F_ACC_TRUNC, H5P_DEFAULT, in_memory);
     check(file >= 0, "the file");
-    temporary = path;
     const char **names = pool_take(found.count, sizeof *names);
     for (size_t i = 0; i < found.count; ++i) {
         names[i] = found.layers[i].group;
@@ -169,39 +213,37 @@ static void write_file(const attn_weights_file *from, const char *path) {
     write_list(file, "layer_names", names, found.count);
     write_text(file, "backend", "tensorflow");
     write_text(file, "keras_version", version && version[0] == '2' ? version : "2.15.0");
-    check(H5Fclose(file) >= 0, "the file");
-}
-
-static void put_in_place(const char *path) {
-    const int descriptor = open(temporary, O_RDONLY | O_CLOEXEC);
-    const bool synced = descriptor >= 0 && fsync(descriptor) == 0;
-    if (descriptor >= 0) close(descriptor);
-    check(synced, "the file to disk");
-    if (rename(temporary, path) != 0) refuse(EXIT_IO, "%s", strerrordesc_np(errno));
-    temporary = NULL;
+    check(H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0, "the file");
+    const ssize_t size = H5Fget_file_image(file, NULL, 0);
+    void *image;
+    check(size > 0 && H5Fget_vfd_handle(file, H5P_DEFAULT, &image) >= 0, "the file");
+    if (!attn_replacement_write(&target, *(void **)image, (size_t)size)) refuse_target();
+    H5Fclose(file);
+    H5Pclose(in_memory);
 }
 
 static void convert(const attn_weights_file *from, const char *path) {
-    const char *slash = strrchr(path, '/');
     const char *weights_end = ".weights.h5";
-    struct stat about;
     if (strlen(path) >= strlen(weights_end) && strcmp(path + strlen(path) - strlen(weights_end), weights_end) == 0)
         refuse(EXIT_USAGE, "Keras reads another layout from names that end in .weights.h5; name it .h5");
-    if (lstat(path, &about) == 0 && !S_ISREG(about.st_mode) && !S_ISLNK(about.st_mode))
-        refuse(EXIT_IO, "exists and is not a regular file");
+    if (!attn_replacement_open(&target, path)) refuse_target();
+    watch_signals();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    write_file(from, pool_text("%.*s.attention-%ld.tmp", slash ? (int)(slash - path + 1) : 0, path, (long)getpid()));
-    put_in_place(path);
+    errno = 0;
+    write_file(from);
+    if (!attn_replacement_commit(&target)) refuse_target();
 }
 
 int write_h5(const attn_weights_file *from, const char *path, report *result) {
     refuge here = {.report = result};
     *result = (report){0};
     reader_refuge = &here;
+    for (int i = 0; i < ENDING; ++i) sigaction(ending[i], NULL, &before[i]);
     if (setjmp(here.escape) == 0) convert(from, path);
     H5close();
-    if (temporary) unlink(temporary);
-    temporary = NULL;
+    attn_replacement_abandon(&target);
+    leave_signals();
+    order_release();
     free(buffer);
     buffer = NULL;
     pool_release();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention-info: what this machine and this library have, and which implementation a problem would get. */
 #include "tools/attention-info/options.h"
+#include "tools/streams.h"
 #include "tools/table.h"
 
 #include <stdio.h>
@@ -79,7 +80,7 @@ static int show_file(const char *path) {
     if (attn_weights_open(path, 0, &file)) return fail();
     table_print(file);
     attn_weights_close(file);
-    return fflush(stdout) ? 1 : 0;
+    return 0;
 #else
     fprintf(stderr, "attention-info: %s: this build reads no weights files\n", path);
     return 1;
@@ -88,6 +89,7 @@ static int show_file(const char *path) {
 
 int main(int count, char **words) {
     info_options options;
+    streams_begin("attention-info", 1);
     if (!info_read_options(count, words, &options)) return 2;
     if (options.help) return fputs(info_usage, stdout) == EOF;
     if (options.version) return puts(attn_version()) == EOF;
@@ -101,5 +103,5 @@ int main(int count, char **words) {
     else
         print_implementations(context);
     attn_context_destroy(context);
-    return fflush(stdout) ? 1 : failed;
+    return failed;
 }
