@@ -5,11 +5,25 @@
 #include "tests/keras_layers.h"
 #include "tests/suite.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
+#include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MODELS TEST_DATA "/keras"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
 
 enum { SHIPPED = 15 }; /* model files there */
 
@@ -395,3 +409,200 @@ Test(convert, wrong_usage) {
     }
     clean_up();
 }
+
+/* ---- What is written, and what the program is given to write to ------------------------------------------------------------ */
+
+/* Runs a command of the shell in which $convert is the program; its exit status, and what it left on standard error. */
+static int shell(const char *command) {
+    char line[4096];
+    snprintf(line, sizeof line, "convert='%s'; exec 2>'%s'; %s", ATTENTION_CONVERT, in_scratch("errors"), command);
+    const int status = system(line);
+    size_t size;
+    char *errors = read_file(in_scratch("errors"), &size);
+    snprintf(got.out, sizeof got.out, "%.*s", (int)size, errors);
+    free(errors);
+    cr_assert(WIFEXITED(status), "%s: status 0x%x, %s", command, status, got.out);
+    return WEXITSTATUS(status);
+}
+
+#define MODEL MODELS "/functional_bahdanau_tf2.15.keras"
+
+/* form: a command with one or no %s. */
+static void expect_shell(const char *form, const char *output, int code, const char *message) {
+    char command[2048];
+    const char *gap = strstr(form, "%s");
+    snprintf(command, sizeof command, "%.*s%s%s", gap ? (int)(gap - form) : (int)strlen(form), form, gap ? output : "",
+             gap ? gap + 2 : "");
+    const int status = shell(command);
+    cr_assert(status == code && strstr(got.out, message), "%s: status %d, want %d and \"%s\": %s", command, status,
+              code, message, got.out);
+}
+
+Test(convert, lost_output) {
+    const char *made = in_scratch("made.safetensors");
+    const char full[] = "standard output: No space left on device", closed[] = "standard output: Bad file descriptor";
+    expect_shell("$convert --list " MODEL " >/dev/full", "", 4, full);
+    expect_shell("$convert --help >/dev/full", "", 4, full);
+    expect_shell("$convert --version >/dev/full", "", 4, full);
+    expect_shell("$convert " MODEL " '%s' >/dev/full", made, 4, full);
+    expect_shell("$convert --list " MODEL " <&- >&-", "", 4, closed);
+    unlink(made);
+    /* The file is all that was asked for. */
+    expect_shell("$convert " MODEL " '%s' <&- >&-", made, 0, "");
+    attn_weights_close(open_made(made));
+    char both[1300];
+    snprintf(both, sizeof both, "'%s' '%s'", made, in_scratch("made.h5"));
+    expect_shell("$convert %s <&- >&-", both, 0, "");
+    expect_shell("$convert --list '%s' <&- >/dev/null 2>&-", in_scratch("made.h5"), 0, "");
+    clean_up();
+}
+
+Test(convert, limits_on_file_sizes) {
+    const char *weights = in_scratch("weights.safetensors"), *h5 = in_scratch("made.h5"),
+               *made = in_scratch("made.safetensors");
+    CONVERT(MODEL, weights);
+    cr_assert(got.code == 0, "%s", got.out);
+    char command[1024];
+    for (int blocks = 0; blocks < 8; blocks += 7) { /* of 512 bytes; the weights take 11 of them */
+        snprintf(command, sizeof command, "(ulimit -f %d; exec $convert " MODEL " '%s') 2>&1 | cat >&2; test ! -e '%s'",
+                 blocks, made, made);
+        expect_shell("%s", command, 0, "past the limit on file sizes");
+        snprintf(command, sizeof command, "(ulimit -f %d; exec $convert '%s' '%s') 2>&1 | cat >&2; test ! -e '%s'",
+                 blocks, weights, h5, h5);
+        expect_shell("%s", command, 0, "made.h5: writing: File too large");
+    }
+    clean_up();
+}
+
+Test(convert, targets) {
+    const char *weights = in_scratch("weights.safetensors"), *h5 = in_scratch("made.h5");
+    const char *const ways[][2] = {{MODEL, weights}, {weights, h5}};
+    struct stat about;
+    for (size_t i = 0; i < 2; i++) {
+        for (mode_t mode = 0600; mode <= 0640; mode += 040) {
+            write_file(ways[i][1], "old", 3);
+            cr_assert(chmod(ways[i][1], mode) == 0);
+            CONVERT(ways[i][0], ways[i][1]);
+            cr_assert(got.code == 0 && stat(ways[i][1], &about) == 0 && (about.st_mode & 07777) == mode &&
+                          about.st_size > 3,
+                      "mode %o: %s", about.st_mode, got.out);
+        }
+        cr_assert(chmod(ways[i][1], 0444) == 0);
+        CONVERT(ways[i][0], ways[i][1]);
+        cr_assert(got.code == 4 && strstr(got.out, "is read-only"), "%d: %s", got.code, got.out);
+        cr_assert(chmod(ways[i][1], 0644) == 0);
+    }
+    clean_up();
+}
+
+Test(convert, names_that_no_attribute_holds) {
+    static char name[100001];
+    const int64_t shape[] = {1};
+    const float value = 1;
+    const attn_weights_entry entry = {name, ATTN_WEIGHTS_F32, 1, shape, &value};
+    for (int place = 0; place < 2; place++) { /* of the slash: a long weight, a long layer */
+        memset(name, 'n', sizeof name - 1);
+        name[place ? sizeof name - 3 : 1] = '/';
+        cr_assert(attn_weights_write(in_scratch("long.safetensors"), &entry, 1, NULL, 0) == ATTN_OK);
+        CONVERT(in_scratch("long.safetensors"), in_scratch("long.h5"));
+        cr_assert(got.code == 2 && strstr(got.out, "a Keras file holds names of at most 64000"), "%d: %s", got.code,
+                  got.out);
+        cr_assert(access(in_scratch("long.h5"), F_OK) != 0);
+    }
+    clean_up();
+}
+
+/* Each of these leaves the list that was parsed: a leak is an exit code of its own where a sanitizer looks for them. */
+Test(convert, orders_that_do_not_fit) {
+    const struct {
+        const char *list, *message;
+    } rows[] = {{"{}", "is not a list"},
+                {"[1]", "is not a list of layers"},
+                {"[[\"a\",[\"a/b\",\"a/x\"]]]", "lists the tensor \"a/x\""},
+                {"[[\"a\",[\"a/b\",\"a/b\"]]]", "lists the tensor \"a/b\" twice"},
+                {"[[\"a\",[]]]", "does not list the tensor \"a/b\""}};
+    const int64_t shape[] = {1};
+    const float value = 1;
+    const attn_weights_entry entry = {"a/b", ATTN_WEIGHTS_F32, 1, shape, &value};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const attn_weights_metadata_entry metadata = {"keras_layers", rows[i].list};
+        cr_assert(attn_weights_write(in_scratch("order.safetensors"), &entry, 1, &metadata, 1) == ATTN_OK);
+        CONVERT(in_scratch("order.safetensors"), in_scratch("order.h5"));
+        cr_assert(got.code == 2 && strstr(got.out, rows[i].message), "%s: %d: %s", rows[i].list, got.code, got.out);
+    }
+    clean_up();
+}
+
+#ifndef SANITIZED /* a search for leaks ends a process that is traced */
+/* Runs the converter and sends it a signal at one of the system calls after it opened what it writes to; its status. */
+static int interrupted(const char *from, const char *to, int number, int at, bool *reached) {
+    const pid_t child = fork();
+    if (child == 0) {
+        const int nowhere = open("/dev/null", O_WRONLY);
+        dup2(nowhere, 1);
+        dup2(nowhere, 2);
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+        execl(ATTENTION_CONVERT, ATTENTION_CONVERT, from, to, (char *)NULL);
+        _exit(127);
+    }
+    int status, deliver = 0, seen = 0;
+    bool opened = false;
+    *reached = false;
+    cr_assert(child > 0 && waitpid(child, &status, 0) == child && WIFSTOPPED(status), "the program can't be traced");
+    ptrace(PTRACE_SETOPTIONS, child, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
+    for (;;) {
+        struct __ptrace_syscall_info info = {0};
+        ptrace(PTRACE_SYSCALL, child, NULL, deliver);
+        cr_assert(waitpid(child, &status, 0) == child);
+        if (!WIFSTOPPED(status)) return status;
+        const bool call = WSTOPSIG(status) == (SIGTRAP | 0x80);
+        deliver = call ? 0 : WSTOPSIG(status);
+        if (!call || ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info) <= 0) continue;
+        if (info.op != PTRACE_SYSCALL_INFO_ENTRY) continue;
+        if (opened && info.entry.nr != SYS_exit_group && seen++ == at) { /* which no signal keeps from its end */
+            *reached = true;
+            kill(child, number);
+        }
+        opened |= info.entry.nr == SYS_openat && (info.entry.args[2] & O_TMPFILE) == O_TMPFILE;
+    }
+}
+
+static int files_beside(const char *path) {
+    char folder[600];
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
+    DIR *listing = opendir(folder);
+    int count = 0;
+    cr_assert(listing != NULL);
+    for (const struct dirent *entry; (entry = readdir(listing));) count += entry->d_type == DT_REG;
+    closedir(listing);
+    return count;
+}
+
+/* At every system call: either the old file or the new one is there, and no other. */
+Test(convert, signals_leave_nothing) {
+    const char *weights = in_scratch("weights.safetensors");
+    CONVERT(MODEL, weights);
+    cr_assert(got.code == 0, "%s", got.out);
+    const char *const ways[][2] = {{weights, in_scratch("made.h5")}, {MODEL, in_scratch("made.safetensors")}};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t way = 0; way < 2; way++)
+        for (int there = 0; there < 2; there++) {
+            bool reached = true;
+            int at = 0;
+            for (; reached; at++) {
+                const int number = numbers[at % 3];
+                unlink(ways[way][1]);
+                if (there) write_file(ways[way][1], "old", 3);
+                const int before = files_beside(weights),
+                          status = interrupted(ways[way][0], ways[way][1], number, at, &reached);
+                const bool made = access(ways[way][1], F_OK) == 0;
+                cr_assert(reached ? WIFSIGNALED(status) && WTERMSIG(status) == number : status == 0,
+                          "call %d: status 0x%x", at, status);
+                cr_assert(files_beside(weights) == before + (made && !there), "call %d: a file is left", at);
+            }
+            cr_assert(at > 5, "only %d system calls", at);
+            unlink(ways[way][1]);
+        }
+    clean_up();
+}
+#endif
