@@ -57,6 +57,8 @@ check "unknown instruction set" ends 2 nonsense --isa nonsense
 check "no number" ends 2 "--batch 12x" --batch 12x
 check "a file that can't be written" ends 2 "$folder/none/x" --json "$folder/none/x"
 check "help" ends 0 "--score-width" --help
+check "bench/run's help" tells_help "$data/../run" "$bench"
+check "lost output" loses_output 2 "$bench" --list
 check "list" ends 0 imdb_stream --list
 
 check "a run" ends 0 "* cpu:" find_max --threads 2 --seconds 0.05 --json "$folder/json" --csv "$folder/csv"

@@ -3,6 +3,7 @@
 #include "bench/html.h"
 #include "bench/program.h"
 #include "bench/report.h"
+#include "tools/streams.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -86,6 +87,7 @@ static int bench(const options *wanted, attn_context *context) {
 }
 
 int main(int argc, char **argv) {
+    streams_begin("attention-bench", 2);
     const options wanted = options_read(argc, argv);
     attn_context *context = measure_context(&wanted, NULL);
     if (!context) fail("%s", attn_last_error_message());

@@ -6,6 +6,7 @@
  *
  * The file is in the page cache. Both of a pair run in turn, so that drift hits both. */
 #include "attention/weights.h"
+#include "tools/streams.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -93,6 +94,7 @@ static int by_value(const void *a, const void *b) {
 }
 
 int main(int count, char **values) {
+    streams_begin("attention-bench-weights", 1);
     if (count > 3 || (count > 1 && values[1][0] == '-')) {
         fprintf(stderr, "usage: attention-bench-weights [FILE [MEGABYTES]]\nWrites a file of 1024 MB, or as many as "
                         "said, measures, removes it.\n");

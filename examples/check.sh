@@ -35,6 +35,9 @@ check "the same bits after a reload" [ "$(grep -c 'the same bits' output)" = 2 ]
 check "the loss fell" awk '{ for (i = 1; i < NF; i++) if ($i == "loss" && !($(i + 3) + 0 < $(i + 1) + 0)) exit 1 }' output
 
 check "help" ends 0 "--threads" find_max --help
+for program in find_max add_two_numbers save_and_reload; do
+    check "$program: lost output" loses_output 2 "$build/$program" --help
+done
 check "unknown option" ends 2 unrecognized find_max --nonsense
 check "no number" ends 2 "--epochs 0" find_max --epochs 0
 check "a folder that can't be made" ends 2 "can't make the folder" find_max --out none/none

@@ -21,3 +21,23 @@ program_ends() {
     cat "$folder/output"
     return 1
 }
+
+# loses_output STATUS PROGRAM ARGUMENT...: on a full device, and where standard output is closed, the program says so and ends
+# so. It must have something to print.
+loses_output() {
+    local wanted=$1 status=0
+    shift
+    "$@" >/dev/full 2>"$folder/output" </dev/null || status=$?
+    [ "$status" = "$wanted" ] && grep -qF "standard output: No space left on device" "$folder/output" || return 1
+    status=0
+    "$@" >&- 2>"$folder/output" <&- || status=$?
+    [ "$status" = "$wanted" ] && grep -qF "standard output: Bad file descriptor" "$folder/output"
+}
+
+# tells_help SCRIPT PROGRAM: the script's help is the program's, and takes no compiler or installer to be told.
+tells_help() {
+    local tool
+    mkdir -p "$folder/few"
+    for tool in bash awk dirname; do ln -sf "$(command -v "$tool")" "$folder/few/$tool"; done
+    diff <(PATH=$folder/few bash "$1" --help 2>&1) <("$2" --help)
+}

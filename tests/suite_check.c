@@ -330,6 +330,29 @@ Test(check, nothing_to_check) {
     expect(&f, 1, "\"mmx\"", "--isa mmx");
 }
 
+/* A verdict that nobody could read is no success; attention-info answers as attention-check does. */
+Test(check, lost_output) {
+    static const char *const programs[] = {ATTENTION_CHECK, ATTENTION_INFO};
+    static const char *const ways[][2] = {{">/dev/full", "standard output: No space left on device"},
+                                          {"<&- >&-", "standard output: Bad file descriptor"}};
+    static const char weights[] = BENCH_DATA "/imdb_luong.safetensors";
+    char command[2048], text[1024];
+    for (size_t program = 0; program < 2; program++)
+        for (int argument = 0; argument < 3; argument++)
+            for (size_t way = 0; way < 2; way++) {
+                const char *const arguments[][3] = {{"--help", "--version", "layer /dev/null"},
+                                                    {"--help", "", weights}};
+                snprintf(command, sizeof command, "'%s' %s 2>&1 %s", programs[program], arguments[program][argument],
+                         ways[way][0]);
+                FILE *pipe = popen(command, "r");
+                cr_assert(pipe, "no pipe");
+                text[fread(text, 1, sizeof text - 1, pipe)] = 0;
+                const int status = pclose(pipe);
+                cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1 && strstr(text, ways[way][1]),
+                          "%s: status 0x%x, %s", command, status, text);
+            }
+}
+
 Test(check, command_lines) {
     static const char *const wrong[] = {"",
                                         "layer",

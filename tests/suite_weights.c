@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -46,6 +47,20 @@ static int writes_until_end = -1; /* the write that ends the process; -1: none *
 TAKES_PLACE ssize_t write(int descriptor, const void *buffer, size_t size) {
     if (writes_until_end >= 0 && writes_until_end-- == 0) kill(getpid(), SIGKILL);
     return (ssize_t)syscall(SYS_write, descriptor, buffer, size);
+}
+
+static bool no_nameless_files; /* as on a file system without them */
+
+TAKES_PLACE int open(const char *path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    const unsigned mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(arguments, unsigned) : 0;
+    va_end(arguments);
+    if (no_nameless_files && (flags & O_TMPFILE) == O_TMPFILE) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 #ifndef SANITIZED
@@ -722,6 +737,36 @@ Test(weights, links_are_replaced) {
         unlink(at.file);
     }
     unlink(led_to);
+    remove_folder(&at);
+}
+
+/* A file system without such files: the same bytes, mode and refusals, by a hidden file that goes with a failure. */
+Test(weights, without_nameless_files) {
+    folder at = make_folder();
+    struct stat about;
+    const attn_weights_entry entry = entry_named("a"), other = entry_named("b");
+    no_nameless_files = true;
+    umask(022);
+    cr_assert(attn_weights_write(at.file, &entry, 1, NULL, 0) == ATTN_OK, "%s", attn_last_error_message());
+    cr_assert(stat(at.file, &about) == 0 && (about.st_mode & 07777) == 0644);
+    image before = load(at.file);
+    cr_assert(chmod(at.file, 0600) == 0);
+    cr_assert(attn_weights_write(at.file, &entry, 1, NULL, 0) == ATTN_OK, "%s", attn_last_error_message());
+    cr_assert(stat(at.file, &about) == 0 && (about.st_mode & 07777) == 0600);
+    struct rlimit limit;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    const rlim_t old = limit.rlim_cur;
+    limit.rlim_cur = 9;
+    cr_assert(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    const attn_status status = attn_weights_write(at.file, &other, 1, NULL, 0);
+    limit.rlim_cur = old;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    cr_assert(status == ATTN_ERROR_IO && strstr(attn_last_error_message(), "File too large"), "%s",
+              attn_last_error_message());
+    image after = load(at.file);
+    cr_assert(after.size == before.size && memcmp(after.bytes, before.bytes, after.size) == 0);
+    free(after.bytes);
+    free(before.bytes);
     remove_folder(&at);
 }
 

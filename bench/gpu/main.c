@@ -8,6 +8,7 @@
 #include "bench/gpu/peaks.h"
 #include "bench/gpu/table.h"
 #include "bench/gpu/times.h"
+#include "tools/streams.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,7 @@ static void measure_blocks(const options *o, attn_context *context, double bandw
 
 int main(int argc, char **argv) {
     options o = {0};
+    streams_begin("attention-bench-gpu", 1);
     if (!parse(argc, argv, &o)) return fputs("usage: attention-bench-gpu MODULE [--small] [--out FILE]\n", stderr), 2;
     if (!table_open(o.out)) return 2;
     if (!gpu_open()) return 3;

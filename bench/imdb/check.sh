@@ -5,6 +5,7 @@
 set -euo pipefail
 [ $# = 1 ] || { sed -n '3,4p' "$0" >&2; exit 2; }
 imdb=$(cd "$1" && pwd)/attention-imdb
+sources=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$(dirname "${BASH_SOURCE[0]}")/../../tests/checks.sh"
 unset ATTN_IMDB
 cd "$folder"
@@ -84,6 +85,13 @@ make_reviews more 192
 small=(--data small --per-folder 64 --faults 0)
 
 check "help" ends 0 "--per-folder" --help
+check "bench/imdb/run's help" tells_help "$sources/run" "$imdb"
+check "lost output" loses_output 2 "$imdb" --help
+check "no folder to report on" ends 2 "can't report on the folder missing: No such file or directory" --report --out missing
+check "it was not made" test ! -e missing
+mkdir bare
+check "no run to report on" ends 2 "bare holds no epoch of the rows, runs and seeds named" --report --out bare
+check "no empty table" rmdir bare
 check "no data" ends 2 "https://ai.stanford.edu/~amaas/data/sentiment/"
 check "data that is not there" ends 2 "https://ai.stanford.edu/~amaas/data/sentiment/" --data none
 check "data that is no archive" ends 2 "can't be read as an archive" --data "$imdb"

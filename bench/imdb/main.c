@@ -5,6 +5,8 @@
 #include "bench/imdb/table.h"
 #include "bench/machine.h"
 #include "bench/program.h"
+#include "lib/replace.h"
+#include "tools/streams.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -30,17 +32,31 @@ static void make_folder(const char *path) {
     if (mkdir(path, 0777) && errno != EEXIST) fail("can't make the folder %s: %s", path, strerror(errno));
 }
 
+/* A report is of what is there. */
+static void check_folder(const char *path) {
+    struct stat about;
+    if (stat(path, &about)) fail("can't report on the folder %s: %s", path, strerror(errno));
+    if (!S_ISDIR(about.st_mode)) fail("can't report on %s: it is not a folder", path);
+}
+
 typedef void (*print_function)(FILE *file, const session *s, const records *all);
 
-/* Writes a whole file beside its place and puts it there. */
+/* Puts a whole file in its place, or ends the program with the old one there. */
 static void put_file(const session *s, const char *name, print_function print, const records *all) {
-    char *const path = place(s, name), *const beside = text("%s.%ld~", path, (long)getpid());
-    FILE *const file = fopen(beside, "w");
-    if (!file) fail("can't write %s: %s", beside, strerror(errno));
+    char *const path = place(s, name), *content = NULL;
+    size_t size = 0;
+    FILE *const file = open_memstream(&content, &size);
+    if (!file) fail("out of memory");
     print(file, s, all);
-    if (fflush(file) || ferror(file) || fsync(fileno(file)) || fclose(file) || rename(beside, path))
-        fail("can't write %s: %s", path, strerror(errno));
-    release(beside);
+    if (fclose(file)) fail("out of memory");
+    attn_replacement placed;
+    const bool done = attn_replacement_open(&placed, path) && attn_replacement_write(&placed, content, size) &&
+                      attn_replacement_commit(&placed);
+    if (!done) attn_replacement_abandon(&placed);
+    if (!done)
+        fail("can't write %s: %s%s%s", path, placed.failed, placed.cause ? ": " : "",
+             placed.cause ? strerror(placed.cause) : "");
+    free(content);
     release(path);
 }
 
@@ -112,6 +128,8 @@ static records gather(const session *s) {
 
 static void report(const session *s) {
     records all = gather(s);
+    if (s->wanted->report && all.count == 0)
+        fail("%s holds no epoch of the rows, runs and seeds named: there is nothing to report", s->wanted->out);
     char *const curves = place(s, "curves.png");
     put_file(s, "results.jsonl", print_results, &all);
     put_file(s, "table.txt", print_table, &all);
@@ -160,13 +178,17 @@ static corpus read_reviews(const imdb_options *wanted) {
 }
 
 int main(int argc, char **argv) {
+    streams_begin("attention-imdb", 2);
     const imdb_options wanted = imdb_options_read(argc, argv);
     attn_context_options how = ATTN_CONTEXT_OPTIONS_INIT;
     session s = {.wanted = &wanted, .machine = machine_found()};
     how.threads = wanted.threads;
     if (attn_context_create(&how, &s.context)) fail("%s", attn_last_error_message());
     records_read(&s.keras, wanted.keras);
-    make_folder(wanted.out);
+    if (wanted.report)
+        check_folder(wanted.out);
+    else
+        make_folder(wanted.out);
     if (!wanted.report || wanted.data) s.reviews = read_reviews(&wanted);
     if (!wanted.report) train(&s);
     report(&s);

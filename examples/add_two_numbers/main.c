@@ -3,6 +3,7 @@
 #include "examples/add_two_numbers/samples.h"
 #include "examples/experiment/learning.h"
 #include "examples/plot/map.h"
+#include "tools/streams.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -53,6 +54,7 @@ static void show(const experiment *e, nn_model *model, const samples *shown, siz
 }
 
 int main(int argc, char **argv) {
+    streams_begin("add_two_numbers", 2);
     const experiment e = experiment_read(argc, argv, "add_two_numbers", about, EPOCHS);
     const size_t fewer = e.quick ? 10 : 1;
     samples train = samples_make(TRAINING / fewer, TIMESTEPS, NULL, e.seed, EXPERIMENT_SAMPLES);

@@ -2,6 +2,7 @@
  * Attention finds the largest of ten numbers, most of which are close to 0. */
 #include "examples/experiment/learning.h"
 #include "examples/plot/map.h"
+#include "tools/streams.h"
 
 #include <errno.h>
 #include <math.h>
@@ -87,6 +88,7 @@ static void show(const experiment *e, const samples *s, const float *attention, 
 }
 
 int main(int argc, char **argv) {
+    streams_begin("find_max", 2);
     const experiment e = experiment_read(argc, argv, "find_max", about, EPOCHS);
     samples all = make_samples(e.quick ? SAMPLES / 10 : SAMPLES, e.seed);
     const size_t trained = all.count / 5 * 4; /* the rest is for validation */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A model is trained on noise, saved, and read back by another one, which must predict the same bits. */
 #include "examples/experiment/experiment.h"
+#include "tools/streams.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,7 @@ static bool same_after_reload(const experiment *e, attn_score score, const char 
 }
 
 int main(int argc, char **argv) {
+    streams_begin("save_and_reload", 2);
     const experiment e = experiment_read(argc, argv, "save_and_reload", about, EPOCHS);
     float x[SAMPLES * TIMESTEPS], y[SAMPLES];
     for (size_t i = 0; i < SAMPLES * TIMESTEPS; i++) x[i] = (float)nn_uniform(e.seed, EXPERIMENT_SAMPLES, i);
