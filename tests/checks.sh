@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 # For scripts that check programs, which source it: a scratch folder, the count of checks, and how to check.
 folder=$(mktemp -d)

@@ -432,6 +432,28 @@ static void drop_from_sdpa(const char *name, const char *part) {
     expect(&f, 1, part, "");
 }
 
+/* Bytes do not bound the elements of an unknown dtype: 2^59 of them in one. */
+Test(check, sdpa_file_of_an_unknown_dtype) {
+    static const char *const names[] = {"q", "k", "v"};
+    char path[256], header[1024] = "{", text[4096], arguments[300];
+    for (int i = 0; i < 3; i++)
+        snprintf(header + strlen(header), sizeof header - strlen(header),
+                 "%s\"case/%s\":{\"dtype\":\"Q1\",\"shape\":[1,1,288230376151711744,2],\"data_offsets\":[%d,%d]}",
+                 i ? "," : "", names[i], i, i + 1);
+    strcat(header, "}");
+    snprintf(path, sizeof path, "%s/attention-check-XXXXXX", P_tmpdir);
+    const int descriptor = mkstemp(path);
+    const uint64_t length = strlen(header);
+    cr_assert(write(descriptor, &length, 8) == 8 && write(descriptor, header, length) == (ssize_t)length &&
+              write(descriptor, "abc", 3) == 3);
+    close(descriptor);
+    snprintf(arguments, sizeof arguments, "sdpa %s", path);
+    const int status = run_check(arguments, text, sizeof text);
+    unlink(path);
+    cr_assert(status == 1 && strstr(text, "FAIL case: ") && strstr(text, "0 passed, 1 failed"), "status %d: %s", status,
+              text);
+}
+
 Test(check, sdpa_files) {
     file f = sound_sdpa();
     expect(&f, 0, " passed, 0 failed", "--threads 2 --verbose");

@@ -67,6 +67,6 @@ void learning_end(learning *l, const char *attention_title) {
     if (!canvas_write(&c, experiment_path(l->of, "learning.png")))
         experiment_fail("can't write %s: %s", experiment_path(l->of, "learning.png"), strerror(errno));
     canvas_free(&c);
-    fclose(l->table);
+    if (fclose(l->table)) experiment_fail("can't write %s: %s", experiment_path(l->of, "history.csv"), strerror(errno));
     free(l->loss), free(l->error), free(l->part), free(l->attention);
 }

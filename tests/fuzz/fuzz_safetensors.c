@@ -14,8 +14,13 @@ static void require(int condition) {
 static void read_all(const attn_weights_file *file) {
     for (size_t i = 0; i < attn_weights_count(file); i++) {
         const attn_weights_tensor *tensor = attn_weights_tensor_at(file, i);
-        const size_t wide = tensor->elements * 8;
         const void *view;
+        if (tensor->dtype >= ATTN_WEIGHTS_C64) { /* listed alone: the elements of an unknown one may be any number */
+            require(attn_weights_read(file, tensor, tensor->dtype, NULL, SIZE_MAX) == ATTN_ERROR_UNSUPPORTED);
+            require(attn_weights_view(file, tensor, &view) == ATTN_ERROR_UNSUPPORTED);
+            continue;
+        }
+        const size_t wide = tensor->elements * 8;
         char *buffer = malloc(wide + 1);
         require(attn_weights_find(file, tensor->name) == tensor);
         require(attn_weights_read(file, tensor, tensor->dtype, buffer, tensor->bytes) == ATTN_OK);

@@ -45,6 +45,11 @@ bool sdpa_case_knows(const sdpa_file_case *c, const char *const *names) {
 
 void *sdpa_case_read(const sdpa_file_case *c, const attn_weights_tensor *t, attn_weights_dtype dtype) {
     const size_t size = t->elements * attn_weights_dtype_size(dtype);
+    /* What can't be given takes no memory: elements of an unknown dtype may be any number. */
+    if (attn_weights_read(c->file, t, dtype, NULL, 0) == ATTN_ERROR_UNSUPPORTED) {
+        sdpa_case_refuse(c, "%s", attn_last_error_message());
+        return NULL;
+    }
     void *values = kit_array(size + 1, 1);
     if (attn_weights_read(c->file, t, dtype, values, size) == ATTN_OK) return values;
     sdpa_case_refuse(c, "%s", attn_last_error_message());

@@ -215,7 +215,7 @@ static void write_file(const attn_weights_file *from) {
     write_text(file, "keras_version", version && version[0] == '2' ? version : "2.15.0");
     check(H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0, "the file");
     const ssize_t size = H5Fget_file_image(file, NULL, 0);
-    void *image;
+    void *image = NULL;
     check(size > 0 && H5Fget_vfd_handle(file, H5P_DEFAULT, &image) >= 0, "the file");
     if (!attn_replacement_write(&target, *(void **)image, (size_t)size)) refuse_target();
     H5Fclose(file);
