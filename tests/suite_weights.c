@@ -728,7 +728,7 @@ Test(weights, links_are_replaced) {
     const attn_weights_entry entry = entry_named("a");
     snprintf(led_to, sizeof led_to, "%s.other", at.file);
     for (int there = 0; there < 2; there++) {
-        const image empty = {NULL, 0};
+        const image empty = {"", 0};
         if (there) store(led_to, &empty);
         cr_assert(symlink(led_to, at.file) == 0);
         cr_assert(attn_weights_write(at.file, &entry, 1, NULL, 0) == ATTN_OK, "%s", attn_last_error_message());

@@ -16,10 +16,13 @@
 static json_t *header;
 static char *mapped;
 static size_t mapped_size;
+static char *order_text; /* Keras's order, as describe_order put it */
 
 void layout_release(void) {
     json_decref(header);
     header = NULL;
+    free(order_text);
+    order_text = NULL;
     if (mapped) munmap(mapped, mapped_size);
     mapped = NULL;
 }
@@ -75,12 +78,10 @@ static const char *describe_order(const model *in) {
         }
         json_array_append_new(names, json_string(list[i].name));
     }
-    char *text = json_dumps(groups, JSON_COMPACT);
+    order_text = json_dumps(groups, JSON_COMPACT);
     json_decref(groups);
-    if (!text) refuse(EXIT_LIMIT, "out of memory for the order of layers");
-    const char *kept = pool_copy(text);
-    free(text);
-    return kept;
+    if (!order_text) refuse(EXIT_LIMIT, "out of memory for the order of layers");
+    return order_text;
 }
 
 static void describe_attention(const layer *of, json_t *metadata, bool alone) {
@@ -93,9 +94,11 @@ static void describe_attention(const layer *of, json_t *metadata, bool alone) {
     set(metadata, "units", json_string(units));
 }
 
-static json_t *describe(const model *in, bool part) {
+/* The metadata belongs to the header from the start, and goes with it at a refusal. */
+static void describe(const model *in, bool part) {
     json_t *metadata = json_object();
     size_t attention = 0;
+    set(header, "__metadata__", metadata);
     set(metadata, "converted_from", json_string(in->format));
     set(metadata, "keras_version", json_string(in->keras_version ? in->keras_version : "unknown"));
     if (in->model_config && !part) set(metadata, "model_config", json_string(in->model_config));
@@ -106,7 +109,6 @@ static json_t *describe(const model *in, bool part) {
     for (size_t i = 0; i < in->count; ++i) attention += in->layers[i].attention;
     for (size_t i = 0; i < in->count; ++i)
         if (in->layers[i].attention) describe_attention(&in->layers[i], metadata, attention == 1);
-    return metadata;
 }
 
 static size_t describe_tensors(const model *in, size_t file_size) {
@@ -114,13 +116,14 @@ static size_t describe_tensors(const model *in, size_t file_size) {
     for (size_t i = 0; i < in->count; ++i)
         for (size_t k = 0; k < in->layers[i].count; ++k) {
             const object *data = in->layers[i].weights[k].data;
-            json_t *shape = json_array();
-            for (int d = 0; d < data->rank; ++d) json_array_append_new(shape, json_integer(data->shape[d]));
+            const char *name = tensor_name(&in->layers[i], k);
             const size_t begin = end;
             end += data->bytes;
             if (end > file_size) refuse(EXIT_REFUSED, "the weights together are larger than the file");
             if (end > LIMIT_TENSORS) refuse(EXIT_LIMIT, "more than %zu bytes of weights", LIMIT_TENSORS);
-            set(header, tensor_name(&in->layers[i], k),
+            json_t *shape = json_array();
+            for (int d = 0; d < data->rank; ++d) json_array_append_new(shape, json_integer(data->shape[d]));
+            set(header, name,
                 json_pack("{s:s, s:o, s:[I, I]}", "dtype", attn_weights_dtype_name(data->dtype), "shape", shape,
                           "data_offsets", (json_int_t)begin, (json_int_t)end));
         }
@@ -129,7 +132,7 @@ static size_t describe_tensors(const model *in, size_t file_size) {
 
 void layout_write(const model *in, bool part, size_t file_size, int descriptor) {
     header = json_object();
-    set(header, "__metadata__", describe(in, part));
+    describe(in, part);
     const size_t data_size = describe_tensors(in, file_size);
     if (json_object_size(header) < 2) refuse(EXIT_NO_LAYER, "holds no weights at all");
     const size_t length = json_dumpb(header, NULL, 0, JSON_COMPACT);
