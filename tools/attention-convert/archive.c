@@ -110,6 +110,14 @@ static const numbered *list_sublayers(const object *group, size_t *count, bool *
     return below;
 }
 
+static bool add_attention(layer *to, const object *group);
+
+/* Whether a group holds the matrices of an attention layer, all of one score. */
+static bool is_attention_group(const object *group) {
+    layer all = {0};
+    return add_attention(&all, group) && is_complete(&all);
+}
+
 /* Whatever lies below, under the file's own names. */
 static void add_unnamed(layer *to, const char *prefix, const object *group) {
     size_t count;
@@ -119,7 +127,8 @@ static void add_unnamed(layer *to, const char *prefix, const object *group) {
     for (size_t i = 0; i < variable_count(group); ++i)
         add_weight(to, pool_text("%s%zu", prefix, i), variable(group, i));
     for (size_t i = 0; i < count; ++i)
-        add_unnamed(to, pool_text("%s%s/", prefix, below[i].group->name), below[i].group);
+        if (!is_attention_group(below[i].group))
+            add_unnamed(to, pool_text("%s%s/", prefix, below[i].group->name), below[i].group);
 }
 
 static bool add_attention(layer *to, const object *group) {
@@ -229,6 +238,29 @@ static void place_weights(layer *of, size_t index, const char *top) {
     }
 }
 
+/* The layer makes its matrices in the model's first call, under Keras 3 at least. */
+static _Noreturn void refuse_unbuilt(const char *name) {
+    refuse(EXIT_NO_LAYER,
+           "layer \"%s\": an attention layer, but the file holds no matrices of it, as Keras 3 saves a model before its first "
+           "call: call the model once on any input, then load or train its weights, and save it again",
+           quoted(name));
+}
+
+/* Attention layers that a class of the user's own holds, at any depth: layers of their own, named by their groups. */
+static void add_inner_attention(const object *group, const char *name, size_t index, const char *top, model *out) {
+    for (const object *child = group->first_child; child; child = child->next) {
+        if (child->is_dataset) continue;
+        const char *inner = pool_text("%s/%s", name, child->name);
+        if (is_attention_group(child)) {
+            layer *added = model_add_layer(out, inner, "Attention", NULL);
+            add_attention(added, child);
+            added->attention = true;
+            place_weights(added, index, top);
+        } else
+            add_inner_attention(child, inner, index, top, out);
+    }
+}
+
 static void read_layer(const object *group, const char *name, const char *class_name, const config_layer *config,
                        const char *top, model *out) {
     const object *inner = layers_group(group), *wrapped = wrapped_group(group);
@@ -242,12 +274,13 @@ static void read_layer(const object *group, const char *name, const char *class_
         read_layers(inner, config ? config->nested : NULL, (position){pool_text("%s/", name), top}, out);
         return;
     }
+    if (!(config && config->attention) && !is_attention_group(group)) add_inner_attention(group, name, out->count, top, out);
     layer *added = model_add_layer(out, name, config ? config->class_name : class_name, config);
     const bool attention = config ? config->attention : true;
     if (attention && add_attention(added, group))
         added->attention = true;
     else if (config && config->attention)
-        refuse(EXIT_REFUSED, "layer \"%s\": an attention layer without weights", quoted(name));
+        refuse_unbuilt(name);
     else
         add_weights(added, "", class_name, config, group);
     place_weights(added, out->count - 1, top);
@@ -275,7 +308,8 @@ static void read_layers(const object *layers, const config_model *config, positi
     const numbered *groups = list_groups(layers, &count);
     if (!config) {
         for (size_t i = 0; i < count; ++i) {
-            const char *name = groups[i].group->name;
+            const object *vars = tree_child(groups[i].group, "vars");
+            const char *name = vars && vars->layer_name && *vars->layer_name ? vars->layer_name : groups[i].group->name;
             read_layer(groups[i].group, pool_text("%s%s", at.prefix, name), groups[i].class_name, NULL,
                        at.top ? at.top : name, out);
         }
@@ -298,7 +332,7 @@ static void read_layers(const object *layers, const config_model *config, positi
     for (size_t i = 0; i < config->count; ++i) {
         const config_layer *named = &config->layers[i];
         if (!group_of[i] && named->attention)
-            refuse(EXIT_REFUSED, "layer \"%s\": the weights have no group for it", quoted(named->name));
+            refuse_unbuilt(named->name);
         if (group_of[i])
             read_layer(group_of[i], pool_text("%s%s", at.prefix, named->name), snake_case(named->class_name), named,
                        at.top ? at.top : named->name, out);
@@ -308,6 +342,10 @@ static void read_layers(const object *layers, const config_model *config, positi
 void read_archive_layout(const tree *file, model *out) {
     out->named_by_groups = out->config == NULL;
     read_layers(layers_group(file->root), out->config, (position){.prefix = ""}, out);
-    if (out->named_by_groups)
+    const object *first = layers_group(file->root)->first_child;
+    const object *vars = first ? tree_child(first, "vars") : NULL;
+    if (out->named_by_groups && vars && vars->layer_name)
+        note("the file has no configuration: weights are named by class and shape");
+    else if (out->named_by_groups)
         note("the file has no layer names: layers are named by their groups, weights by class and shape");
 }
