@@ -149,6 +149,31 @@ Test(convert, other_models_to_the_bit) {
     clean_up();
 }
 
+/* Keras 3 writes each layer's name beside its weights, so that both files of a model give the same names. */
+Test(convert, keras_3) {
+    static const char *const kinds[] = {"keras", "weights.h5"};
+    for (size_t i = 0; i < 2; i++) {
+        char path[256];
+        snprintf(path, sizeof path, "%s/other/port_keras3.%s", MODELS, kinds[i]);
+        CONVERT(path, in_scratch("port.safetensors"));
+        cr_assert(got.code == 0 && !strstr(got.out, "no layer names"), "%s", got.out);
+        attn_weights_file *made = open_made(in_scratch("port.safetensors")),
+                          *expected = open_made(MODELS "/other/expected_keras3.safetensors");
+        expect_same_tensors(path, expected, made);
+        attn_weights_close(made);
+        attn_weights_close(expected);
+    }
+    expect_refusal(MODELS "/other/unbuilt_keras3.keras", 3,
+                   "\"att\": an attention layer, but the file holds no matrices");
+    CONVERT(MODELS "/other/sharded_keras3_00001.weights.h5", in_scratch("shard.safetensors"));
+    cr_assert(got.code == 0 && strstr(got.out, "a shard of a Keras 3 model") &&
+                  strstr(got.out, "not in this shard: /layers/lstm/cell/vars") &&
+                  !strstr(got.out, "shard: /layers/dense"),
+              "%s", got.out);
+    expect_refusal(MODELS "/other/sharded_keras3.weights.json", 2, "list of shards");
+    clean_up();
+}
+
 /* A user block before the superblock, any bytes before a zip archive: both formats allow them. */
 Test(convert, bytes_before_the_file) {
     static const struct {
@@ -188,7 +213,8 @@ Test(convert, a_folder_is_named_for_what_it_is) {
     cr_assert(got.code == 2 && strstr(got.out, "list of shards") && strstr(got.out, "load_weights"), "%s", got.out);
     write_file(in_scratch("c.index"), "x", 1);
     CONVERT(in_scratch("c.index"), in_scratch("x.safetensors"));
-    cr_assert(got.code == 2 && strstr(got.out, "TensorFlow checkpoint") && strstr(got.out, "load_weights"), "%s", got.out);
+    cr_assert(got.code == 2 && strstr(got.out, "TensorFlow checkpoint") && strstr(got.out, "load_weights"), "%s",
+              got.out);
     clean_up();
 }
 

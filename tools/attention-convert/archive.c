@@ -241,8 +241,10 @@ static void place_weights(layer *of, size_t index, const char *top) {
 /* The layer makes its matrices in the model's first call, under Keras 3 at least. */
 static _Noreturn void refuse_unbuilt(const char *name) {
     refuse(EXIT_NO_LAYER,
-           "layer \"%s\": an attention layer, but the file holds no matrices of it, as Keras 3 saves a model before its first "
-           "call: call the model once on any input, then load or train its weights, and save it again",
+           "layer \"%s\": an attention layer, but the file holds no matrices of it, as Keras 3 saves a model before "
+           "its first "
+           "call; attention 5.0.0 runs under tf_keras (TF_USE_LEGACY_KERAS=1): call the model there, then train and "
+           "save it",
            quoted(name));
 }
 
@@ -274,7 +276,8 @@ static void read_layer(const object *group, const char *name, const char *class_
         read_layers(inner, config ? config->nested : NULL, (position){pool_text("%s/", name), top}, out);
         return;
     }
-    if (!(config && config->attention) && !is_attention_group(group)) add_inner_attention(group, name, out->count, top, out);
+    if (!(config && config->attention) && !is_attention_group(group))
+        add_inner_attention(group, name, out->count, top, out);
     layer *added = model_add_layer(out, name, config ? config->class_name : class_name, config);
     const bool attention = config ? config->attention : true;
     if (attention && add_attention(added, group))
@@ -331,8 +334,7 @@ static void read_layers(const object *layers, const config_model *config, positi
     }
     for (size_t i = 0; i < config->count; ++i) {
         const config_layer *named = &config->layers[i];
-        if (!group_of[i] && named->attention)
-            refuse_unbuilt(named->name);
+        if (!group_of[i] && named->attention) refuse_unbuilt(named->name);
         if (group_of[i])
             read_layer(group_of[i], pool_text("%s%s", at.prefix, named->name), snake_case(named->class_name), named,
                        at.top ? at.top : named->name, out);
@@ -344,7 +346,8 @@ void read_archive_layout(const tree *file, model *out) {
     read_layers(layers_group(file->root), out->config, (position){.prefix = ""}, out);
     const object *first = layers_group(file->root)->first_child;
     const object *vars = first ? tree_child(first, "vars") : NULL;
-    if (out->named_by_groups && vars && vars->layer_name)
+    out->named_by_attributes = out->named_by_groups && vars && vars->layer_name;
+    if (out->named_by_attributes)
         note("the file has no configuration: weights are named by class and shape");
     else if (out->named_by_groups)
         note("the file has no layer names: layers are named by their groups, weights by class and shape");

@@ -38,10 +38,11 @@ static void check_member(zip_uint64_t index) {
     if (about.valid & ZIP_STAT_ENCRYPTION_METHOD && about.encryption_method != ZIP_EM_NONE)
         refuse(EXIT_REFUSED, "archive: member \"%s\" is encrypted", name);
     if (about.valid & ZIP_STAT_COMP_METHOD && about.comp_method != ZIP_CM_STORE && about.comp_method != ZIP_CM_DEFLATE)
-        refuse(EXIT_REFUSED,
-               "archive: member \"%s\" is compressed by method %u%s; only stored and deflated members are read: unpack it "
-               "and pack it again with zip",
-               name, (unsigned)about.comp_method, about.comp_method == ZIP_CM_LZMA ? " (LZMA)" : "");
+        refuse(
+            EXIT_REFUSED,
+            "archive: member \"%s\" is compressed by method %u%s; only stored and deflated members are read: unpack it "
+            "and pack it again with zip",
+            name, (unsigned)about.comp_method, about.comp_method == ZIP_CM_LZMA ? " (LZMA)" : "");
     if (about.size > LIMIT_MEMBER)
         refuse(EXIT_LIMIT, "archive: member \"%s\" has %llu bytes, at most %zu are read", name,
                (unsigned long long)about.size, LIMIT_MEMBER);

@@ -4,6 +4,7 @@
 #include "bounds.h"
 #include "lib/quote.h"
 #include "sandbox.h"
+#include "shards.h"
 #include "tools/table.h"
 #include "write_h5.h"
 
@@ -22,7 +23,8 @@ static const char usage[] =
     "       attention-convert WEIGHTS.safetensors MODEL.h5\n"
     "\n"
     "Converts the weights of a Keras model with attention layers to safetensors, and back.\n"
-    "MODEL is a .h5, .weights.h5 or .keras file of Keras 2.8 to 2.15, or tf_keras to 2.21. The format is told by the content.\n"
+    "MODEL is a .h5, .weights.h5 or .keras file of Keras 2.8 to 2.15, or tf_keras to 2.21. The format is told by the "
+    "content.\n"
     "\n"
     "  --layer NAME  convert this layer alone\n"
     "  --list        show what a file holds, of either kind\n"
@@ -110,6 +112,7 @@ static int from_keras(int input, size_t size, const arguments *wanted) {
     close(made);
     if (status != ATTN_OK) return fail(EXIT_REFUSED, wanted->input, attn_last_error_message());
     print_notes(result.notes);
+    shards_report(wanted->input);
     if (wanted->list)
         table_print(file);
     else

@@ -73,7 +73,8 @@ static _Noreturn void refuse_without_attention(const model *in) {
     const char *version = in->keras_version ? quoted(in->keras_version) : NULL;
     if (in->config && names_attention(in->config))
         refuse(EXIT_NO_LAYER,
-               "its configuration has the attention layer, but the file holds no matrices of it%s%s: it was saved before the "
+               "its configuration has the attention layer, but the file holds no matrices of it%s%s: it was saved "
+               "before the "
                "model's first call; call the model once, load its weights or train it, and save it again",
                version ? ", written by Keras " : "", version ? version : "");
     refuse(EXIT_NO_LAYER, "holds no attention layer of the package (its configuration has units and score)%s%s",
@@ -83,11 +84,13 @@ static _Noreturn void refuse_without_attention(const model *in) {
 /* Whether a model may hold the layer though its configuration does not list it: within a class of the user's own. Those of
  * Keras that are named here hold no other layer. */
 static bool may_hold_attention(const config_model *config) {
-    static const char *const plain[] = {"InputLayer", "LSTM", "GRU", "SimpleRNN", "Dense", "Embedding", "Conv1D", "Dropout",
-                                        "Flatten", "Concatenate", "Activation", "Attention", "LayerNormalization",
-                                        "BatchNormalization", "Add", "Masking"};
+    static const char *const plain[] = {
+        "InputLayer", "LSTM",    "GRU",         "SimpleRNN",  "Dense",     "Embedding",          "Conv1D",
+        "Dropout",    "Flatten", "Concatenate", "Activation", "Attention", "LayerNormalization", "BatchNormalization",
+        "Add",        "Masking"};
     for (size_t i = 0; i < config->count; ++i) {
-        bool known = config->layers[i].wrapped && !may_hold_attention(&(config_model){(config_layer *)config->layers[i].wrapped, 1});
+        bool known = config->layers[i].wrapped &&
+                     !may_hold_attention(&(config_model){(config_layer *)config->layers[i].wrapped, 1});
         known |= config->layers[i].nested && !may_hold_attention(config->layers[i].nested);
         for (size_t k = 0; k < sizeof plain / sizeof *plain; ++k)
             known |= strcmp(config->layers[i].class_name, plain[k]) == 0;

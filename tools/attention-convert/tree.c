@@ -317,7 +317,8 @@ static void merge(object *parent, object *added) {
         return;
     }
     if (taken->is_dataset || added->is_dataset)
-        refuse(EXIT_REFUSED, "%s: two objects of this name, one of them joined by backslashes", quoted(tree_path(taken)));
+        refuse(EXIT_REFUSED, "%s: two objects of this name, one of them joined by backslashes",
+               quoted(tree_path(taken)));
     for (object *child = added->first_child, *next; child; child = next) {
         next = child->next;
         merge(taken, child);
@@ -341,7 +342,8 @@ static void place(object *root, object *added) {
 
 static void split_names(object *root) {
     bool joined = false;
-    for (const object *child = root->first_child; child; child = child->next) joined |= strchr(child->name, '\\') != NULL;
+    for (const object *child = root->first_child; child; child = child->next)
+        joined |= strchr(child->name, '\\') != NULL;
     if (!joined) return;
     object *child = root->first_child;
     root->first_child = NULL;
