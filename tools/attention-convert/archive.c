@@ -17,7 +17,10 @@ static const object *layers_group(const object *group) {
     return layers && !layers->is_dataset ? layers : NULL;
 }
 
-bool is_archive_layout(const object *root) { return layers_group(root) != NULL; }
+static bool holds_attention(const object *group);
+
+/* A model of the user's own class may have its layers at the root, under the names of its attributes. */
+bool is_archive_layout(const object *root) { return layers_group(root) || holds_attention(root); }
 
 static const object *variable(const object *group, size_t index) {
     const object *vars = tree_child(group, "vars");
@@ -116,6 +119,13 @@ static bool add_attention(layer *to, const object *group);
 static bool is_attention_group(const object *group) {
     layer all = {0};
     return add_attention(&all, group) && is_complete(&all);
+}
+
+static bool holds_attention(const object *group) {
+    if (is_attention_group(group)) return true;
+    for (const object *child = group->first_child; child; child = child->next)
+        if (!child->is_dataset && holds_attention(child)) return true;
+    return false;
 }
 
 /* Whatever lies below, under the file's own names. */
@@ -311,6 +321,8 @@ static void read_layers(const object *layers, const config_model *config, positi
     const numbered *groups = list_groups(layers, &count);
     if (!config) {
         for (size_t i = 0; i < count; ++i) {
+            /* At the root of a model of the user's own class the optimizer lies beside the layers. */
+            if (!layers->parent && strcmp(groups[i].group->name, "optimizer") == 0) continue;
             const object *vars = tree_child(groups[i].group, "vars");
             const char *name = vars && vars->layer_name && *vars->layer_name ? vars->layer_name : groups[i].group->name;
             read_layer(groups[i].group, pool_text("%s%s", at.prefix, name), groups[i].class_name, NULL,
@@ -343,8 +355,10 @@ static void read_layers(const object *layers, const config_model *config, positi
 
 void read_archive_layout(const tree *file, model *out) {
     out->named_by_groups = out->config == NULL;
-    read_layers(layers_group(file->root), out->config, (position){.prefix = ""}, out);
-    const object *first = layers_group(file->root)->first_child;
+    const object *layers = layers_group(file->root);
+    if (!layers) layers = file->root;
+    read_layers(layers, out->config, (position){.prefix = ""}, out);
+    const object *first = layers->first_child;
     const object *vars = first ? tree_child(first, "vars") : NULL;
     out->named_by_attributes = out->named_by_groups && vars && vars->layer_name;
     if (out->named_by_attributes)

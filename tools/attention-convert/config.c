@@ -103,12 +103,8 @@ const config_model *config_parse(const char *text) {
     const json_t *root = parse(text, "model_config");
     const json_t *config = json_object_get(root, "config");
     if (!config) refuse(EXIT_REFUSED, "model_config: is not that of a model");
-    const config_model *model;
-    if (json_is_array(config) || json_is_array(json_object_get(config, "layers"))) {
-        model = parse_layers(config, 0);
-    } else
-        refuse(EXIT_NO_LAYER, "a model of class %s, whose layers are made in code and not listed in its configuration",
-               quoted(text_of(root, "class_name") ? text_of(root, "class_name") : "?"));
+    const bool listed = json_is_array(config) || json_is_array(json_object_get(config, "layers"));
+    const config_model *model = listed ? parse_layers(config, 0) : NULL;
     config_release();
     return model;
 }

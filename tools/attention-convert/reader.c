@@ -103,7 +103,7 @@ static bool may_hold_attention(const config_model *config) {
 static void take_config(const char *text, const reader_options *options, model *out) {
     out->model_config = text;
     out->config = config_parse(text);
-    if (!options->list && !names_attention(out->config) && !may_hold_attention(out->config))
+    if (!options->list && out->config && !names_attention(out->config) && !may_hold_attention(out->config))
         refuse_without_attention(out);
 }
 

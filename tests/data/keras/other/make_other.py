@@ -37,6 +37,19 @@ class Block(layers.Layer):
         return self.attention(self.lstm(x))
 
 
+class Chain(keras.Model):
+    """A model of one's own class: its configuration lists no layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = layers.LSTM(3, return_sequences=True)
+        self.attention = Attention(2, score="bahdanau")
+        self.head = layers.Dense(1)
+
+    def call(self, x):
+        return self.head(self.attention(self.encoder(x)))
+
+
 def attention_only(score, **kwargs):
     i = layers.Input((5, 2))
     return keras.Model(i, Attention(3, score=score, **kwargs)(i))
@@ -116,6 +129,10 @@ if version == "2.15":
     as_on_windows(f"{out}/plain.weights.h5", f"{out}/windows_tf2.15.weights.h5")
     os.remove(f"{out}/plain.weights.h5")
     expect("windows", model)
+    keras.backend.clear_session()
+    model = Chain()
+    model(np.zeros((1, 5, 2), np.float32))
+    save("chain", model, ["keras", "weights.h5"])
 else:
     save("tf_keras", functional("luong"), ["h5", "keras", "weights.h5"])
 save_file(expected, f"{out}/expected_other_tf{version}.safetensors", metadata={"tensorflow": tf.__version__, "layer": "attention 5.0.0"})
