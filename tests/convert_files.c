@@ -107,11 +107,11 @@ size_t for_models(const char *folder, void (*visit)(const model_file *file)) {
 }
 
 attn_weights_file *open_expected(const model_file *of) {
-    static const char *const kinds[] = {"expected", "expected_more"};
+    static const char *const kinds[] = {"expected", "expected_more", "expected_other"};
     char folder[512], path[600], start[128];
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(of->path, '/') - of->path), of->path);
     snprintf(start, sizeof start, "%s/", of->model);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         attn_weights_file *file;
         snprintf(path, sizeof path, "%s/%s_tf%s.safetensors", folder, kinds[i], of->version);
         if (attn_weights_open(path, 0, &file) != ATTN_OK) continue;

@@ -43,6 +43,18 @@ static char *read_member(const char *path, const char *name, size_t *size) {
     return data;
 }
 
+/* Every entry's compression method, in its own header and in the directory. */
+static void set_method(const char *path, char method) {
+    size_t size;
+    char *data = read_file(path, &size);
+    for (size_t i = 0; i + 12 < size; i++) {
+        if (memcmp(data + i, "PK\003\004", 4) == 0) data[i + 8] = method;
+        if (memcmp(data + i, "PK\001\002", 4) == 0) data[i + 10] = method;
+    }
+    write_file(path, data, size);
+    free(data);
+}
+
 Test(archives, members) {
     static char zeros[8 << 20];
     const char *sound = MODELS "/bidirectional_bahdanau_tf2.15.keras", *path = in_scratch("bad.keras");
@@ -61,11 +73,22 @@ Test(archives, members) {
     make_archive(path, good + 1, 1);
     expect_refusal(path, 2, "no member config.json");
     const member paths[] = {good[0], good[1], {"../evil", "x", 1, false}},
-                 inner[] = {good[0], good[1], {"assets/x", "x", 1, false}};
+                 inner[] = {good[0], good[1], {"assets/../x", "x", 1, false}};
     make_archive(path, paths, 3);
     expect_refusal(path, 2, "\"../evil\" has a path");
     make_archive(path, inner, 3);
-    expect_refusal(path, 2, "\"assets/x\" has a path");
+    expect_refusal(path, 2, "\"assets/../x\" has a path");
+    make_archive(path, good, 3);
+    set_method(path, 14);
+    expect_refusal(path, 2, "compressed by method 14 (LZMA)");
+    const char *nul = "{\"class_name\":\"a\\u0000\"}";
+    const member words[] = {{"config.json", nul, strlen(nul), false}, good[1]};
+    make_archive(path, words, 2);
+    expect_refusal(path, 2, "a string with the character NUL");
+    const member assets[] = {good[0], good[1], {"assets/layers/text_vectorization/vocabulary.txt", "x", 1, false}};
+    make_archive(path, assets, 3);
+    CONVERT(path, in_scratch("good.safetensors"));
+    cr_assert(got.code == 0, "%s", got.out);
     const member bomb[] = {good[0], {"model.weights.h5", zeros, sizeof zeros, true}};
     make_archive(path, bomb, 2);
     expect_refusal(path, 2, "absurd ratio");

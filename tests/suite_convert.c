@@ -124,6 +124,115 @@ Test(convert, all_models_to_the_bit) {
     clean_up();
 }
 
+/* What users' systems and classes make of files: a layer class of one's own around the attention layer, assets beside the
+ * weights, pure bfloat16, group names as Windows joins them, and tf_keras. Made by other/make_other.py. */
+static void check_other_model(const model_file *of) {
+    const char *path = in_scratch("model.safetensors");
+    CONVERT(of->path, path);
+    cr_assert(got.code == 0, "%s: exit %d, %s", of->name, got.code, got.out);
+    attn_weights_file *made = open_made(path), *expected = open_expected(of);
+    cr_assert(expected != NULL, "%s: nothing is expected of it", of->name);
+    size_t wanted = 0;
+    const size_t start = strlen(of->model) + 1;
+    for (size_t i = 0; i < attn_weights_count(expected); i++) {
+        const attn_weights_tensor *want = attn_weights_tensor_at(expected, i);
+        if (strncmp(want->name, of->model, start - 1) != 0 || want->name[start - 1] != '/') continue;
+        char name[160];
+        snprintf(name, sizeof name, "%s", want->name + start);
+        const size_t layer = strcspn(name, "/0123456789"); /* groups of these models bear no number */
+        const size_t rest = strcspn(name, "/");
+        if (of->by_groups && layer < rest)
+            snprintf(name + layer - 1, sizeof name - layer + 1, "%s", want->name + start + rest);
+        cr_assert(same_tensor(expected, want, made, attn_weights_find(made, name)), "%s: %s differs", of->name, name);
+        wanted++;
+    }
+    /* The block's LSTM is in the file too, under names that differ between the formats. */
+    const size_t more = strcmp(of->model, "block") == 0 ? 3 : 0;
+    cr_assert(wanted > 0 && attn_weights_count(made) == wanted + more, "%s: %zu tensors, want %zu", of->name,
+              attn_weights_count(made), wanted + more);
+    const bool bahdanau = strcmp(of->model, "windows") == 0 || strcmp(of->model, "chain") == 0;
+    const char *score = attn_weights_metadata(made, "score");
+    cr_assert(score && strcmp(score, bahdanau ? "bahdanau" : "luong") == 0, "%s", of->name);
+    attn_weights_close(made);
+    attn_weights_close(expected);
+    models_checked++;
+}
+
+Test(convert, other_models_to_the_bit) {
+    const size_t files = for_models(MODELS "/other", check_other_model);
+    cr_assert(files == 13 && models_checked == files, "%zu files, %zu checked", files, models_checked);
+    clean_up();
+}
+
+/* Keras 3 writes each layer's name beside its weights, so that both files of a model give the same names. */
+Test(convert, keras_3) {
+    static const char *const kinds[] = {"keras", "weights.h5"};
+    for (size_t i = 0; i < 2; i++) {
+        char path[256];
+        snprintf(path, sizeof path, "%s/other/port_keras3.%s", MODELS, kinds[i]);
+        CONVERT(path, in_scratch("port.safetensors"));
+        cr_assert(got.code == 0 && !strstr(got.out, "no layer names"), "%s", got.out);
+        attn_weights_file *made = open_made(in_scratch("port.safetensors")),
+                          *expected = open_made(MODELS "/other/expected_keras3.safetensors");
+        expect_same_tensors(path, expected, made);
+        attn_weights_close(made);
+        attn_weights_close(expected);
+    }
+    expect_refusal(MODELS "/other/unbuilt_keras3.keras", 3,
+                   "\"att\": an attention layer, but the file holds no matrices");
+    CONVERT(MODELS "/other/sharded_keras3_00001.weights.h5", in_scratch("shard.safetensors"));
+    cr_assert(got.code == 0 && strstr(got.out, "a shard of a Keras 3 model") &&
+                  strstr(got.out, "not in this shard: /layers/lstm/cell/vars") &&
+                  !strstr(got.out, "shard: /layers/dense"),
+              "%s", got.out);
+    expect_refusal(MODELS "/other/sharded_keras3.weights.json", 2, "list of shards");
+    clean_up();
+}
+
+/* A user block before the superblock, any bytes before a zip archive: both formats allow them. */
+Test(convert, bytes_before_the_file) {
+    static const struct {
+        const char *path;
+        size_t before;
+    } rows[] = {{MODELS "/sequential_luong_tf2.8.h5", 512},
+                {MODELS "/sequential_luong_tf2.8.h5", 2048},
+                {MODELS "/functional_bahdanau_tf2.15.keras", 1},
+                {MODELS "/functional_bahdanau_tf2.15.keras", 777}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        size_t size, plain_size, made_size;
+        char *data = read_file(rows[i].path, &size), *shifted = calloc(1, size + rows[i].before);
+        memcpy(shifted + rows[i].before, data, size);
+        write_file(in_scratch("shifted"), shifted, size + rows[i].before);
+        CONVERT(rows[i].path, in_scratch("plain.safetensors"));
+        CONVERT(in_scratch("shifted"), in_scratch("made.safetensors"));
+        cr_assert(got.code == 0, "row %zu: %s", i, got.out);
+        char *plain = read_file(in_scratch("plain.safetensors"), &plain_size),
+             *made = read_file(in_scratch("made.safetensors"), &made_size);
+        cr_assert(plain_size == made_size && memcmp(plain, made, made_size) == 0, "row %zu differs", i);
+        free(data);
+        free(shifted);
+        free(plain);
+        free(made);
+    }
+    clean_up();
+}
+
+Test(convert, a_folder_is_named_for_what_it_is) {
+    const char *folder = in_scratch("saved");
+    cr_assert(mkdir(folder, 0700) == 0);
+    write_file(in_scratch("saved/saved_model.pb"), "x", 1);
+    CONVERT(folder, in_scratch("x.safetensors"));
+    cr_assert(got.code == 2 && strstr(got.out, "SavedModel") && strstr(got.out, "load_model"), "%s", got.out);
+    write_file(in_scratch("shards.weights.json"), "{\"metadata\": {}, \"weight_map\": {}}", 36);
+    CONVERT(in_scratch("shards.weights.json"), in_scratch("x.safetensors"));
+    cr_assert(got.code == 2 && strstr(got.out, "list of shards") && strstr(got.out, "load_weights"), "%s", got.out);
+    write_file(in_scratch("c.index"), "x", 1);
+    CONVERT(in_scratch("c.index"), in_scratch("x.safetensors"));
+    cr_assert(got.code == 2 && strstr(got.out, "TensorFlow checkpoint") && strstr(got.out, "load_weights"), "%s",
+              got.out);
+    clean_up();
+}
+
 /* ---- Predictions: LSTM, attention, dense; in plain code but for the attention ---------------------------------------- */
 
 typedef struct names {

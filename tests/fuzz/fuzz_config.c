@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     reader_refuge = &here;
     if (setjmp(here.escape) == 0) {
         const config_model *model = config_parse(text);
-        for (size_t i = 0; i < model->count; i++)
+        for (size_t i = 0; model && i < model->count; i++)
             if (!model->layers[i].name || !model->layers[i].class_name || !snake_case(model->layers[i].class_name))
                 abort();
     } else if (result.code == 0 || !*result.message)

@@ -99,11 +99,14 @@ static void check_last_words(void) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const reader_options options = {.layer = NULL};
-    if (!reader_knows(data, size)) return 0;
     report result;
     int made = -1;
     const int input = memfd_create("input", MFD_CLOEXEC);
     if (input < 0 || write(input, data, size) != (ssize_t)size) abort();
+    if (!reader_knows(input, size)) {
+        close(input);
+        return 0;
+    }
     const int code = sandbox_run(input, size, &options, &result, &made);
     close(input);
     check_last_words();

@@ -17,7 +17,10 @@ static const object *layers_group(const object *group) {
     return layers && !layers->is_dataset ? layers : NULL;
 }
 
-bool is_archive_layout(const object *root) { return layers_group(root) != NULL; }
+static bool holds_attention(const object *group);
+
+/* A model of the user's own class may have its layers at the root, under the names of its attributes. */
+bool is_archive_layout(const object *root) { return layers_group(root) || holds_attention(root); }
 
 static const object *variable(const object *group, size_t index) {
     const object *vars = tree_child(group, "vars");
@@ -110,6 +113,21 @@ static const numbered *list_sublayers(const object *group, size_t *count, bool *
     return below;
 }
 
+static bool add_attention(layer *to, const object *group);
+
+/* Whether a group holds the matrices of an attention layer, all of one score. */
+static bool is_attention_group(const object *group) {
+    layer all = {0};
+    return add_attention(&all, group) && is_complete(&all);
+}
+
+static bool holds_attention(const object *group) {
+    if (is_attention_group(group)) return true;
+    for (const object *child = group->first_child; child; child = child->next)
+        if (!child->is_dataset && holds_attention(child)) return true;
+    return false;
+}
+
 /* Whatever lies below, under the file's own names. */
 static void add_unnamed(layer *to, const char *prefix, const object *group) {
     size_t count;
@@ -119,7 +137,8 @@ static void add_unnamed(layer *to, const char *prefix, const object *group) {
     for (size_t i = 0; i < variable_count(group); ++i)
         add_weight(to, pool_text("%s%zu", prefix, i), variable(group, i));
     for (size_t i = 0; i < count; ++i)
-        add_unnamed(to, pool_text("%s%s/", prefix, below[i].group->name), below[i].group);
+        if (!is_attention_group(below[i].group))
+            add_unnamed(to, pool_text("%s%s/", prefix, below[i].group->name), below[i].group);
 }
 
 static bool add_attention(layer *to, const object *group) {
@@ -229,6 +248,31 @@ static void place_weights(layer *of, size_t index, const char *top) {
     }
 }
 
+/* The layer makes its matrices in the model's first call, under Keras 3 at least. */
+static _Noreturn void refuse_unbuilt(const char *name) {
+    refuse(EXIT_NO_LAYER,
+           "layer \"%s\": an attention layer, but the file holds no matrices of it, as Keras 3 saves a model before "
+           "its first "
+           "call; attention 5.0.0 runs under tf_keras (TF_USE_LEGACY_KERAS=1): call the model there, then train and "
+           "save it",
+           quoted(name));
+}
+
+/* Attention layers that a class of the user's own holds, at any depth: layers of their own, named by their groups. */
+static void add_inner_attention(const object *group, const char *name, size_t index, const char *top, model *out) {
+    for (const object *child = group->first_child; child; child = child->next) {
+        if (child->is_dataset) continue;
+        const char *inner = pool_text("%s/%s", name, child->name);
+        if (is_attention_group(child)) {
+            layer *added = model_add_layer(out, inner, "Attention", NULL);
+            add_attention(added, child);
+            added->attention = true;
+            place_weights(added, index, top);
+        } else
+            add_inner_attention(child, inner, index, top, out);
+    }
+}
+
 static void read_layer(const object *group, const char *name, const char *class_name, const config_layer *config,
                        const char *top, model *out) {
     const object *inner = layers_group(group), *wrapped = wrapped_group(group);
@@ -242,12 +286,14 @@ static void read_layer(const object *group, const char *name, const char *class_
         read_layers(inner, config ? config->nested : NULL, (position){pool_text("%s/", name), top}, out);
         return;
     }
+    if (!(config && config->attention) && !is_attention_group(group))
+        add_inner_attention(group, name, out->count, top, out);
     layer *added = model_add_layer(out, name, config ? config->class_name : class_name, config);
     const bool attention = config ? config->attention : true;
     if (attention && add_attention(added, group))
         added->attention = true;
     else if (config && config->attention)
-        refuse(EXIT_REFUSED, "layer \"%s\": an attention layer without weights", quoted(name));
+        refuse_unbuilt(name);
     else
         add_weights(added, "", class_name, config, group);
     place_weights(added, out->count - 1, top);
@@ -275,7 +321,10 @@ static void read_layers(const object *layers, const config_model *config, positi
     const numbered *groups = list_groups(layers, &count);
     if (!config) {
         for (size_t i = 0; i < count; ++i) {
-            const char *name = groups[i].group->name;
+            /* At the root of a model of the user's own class the optimizer lies beside the layers. */
+            if (!layers->parent && strcmp(groups[i].group->name, "optimizer") == 0) continue;
+            const object *vars = tree_child(groups[i].group, "vars");
+            const char *name = vars && vars->layer_name && *vars->layer_name ? vars->layer_name : groups[i].group->name;
             read_layer(groups[i].group, pool_text("%s%s", at.prefix, name), groups[i].class_name, NULL,
                        at.top ? at.top : name, out);
         }
@@ -297,8 +346,7 @@ static void read_layers(const object *layers, const config_model *config, positi
     }
     for (size_t i = 0; i < config->count; ++i) {
         const config_layer *named = &config->layers[i];
-        if (!group_of[i] && named->attention)
-            refuse(EXIT_REFUSED, "layer \"%s\": the weights have no group for it", quoted(named->name));
+        if (!group_of[i] && named->attention) refuse_unbuilt(named->name);
         if (group_of[i])
             read_layer(group_of[i], pool_text("%s%s", at.prefix, named->name), snake_case(named->class_name), named,
                        at.top ? at.top : named->name, out);
@@ -307,7 +355,14 @@ static void read_layers(const object *layers, const config_model *config, positi
 
 void read_archive_layout(const tree *file, model *out) {
     out->named_by_groups = out->config == NULL;
-    read_layers(layers_group(file->root), out->config, (position){.prefix = ""}, out);
-    if (out->named_by_groups)
+    const object *layers = layers_group(file->root);
+    if (!layers) layers = file->root;
+    read_layers(layers, out->config, (position){.prefix = ""}, out);
+    const object *first = layers->first_child;
+    const object *vars = first ? tree_child(first, "vars") : NULL;
+    out->named_by_attributes = out->named_by_groups && vars && vars->layer_name;
+    if (out->named_by_attributes)
+        note("the file has no configuration: weights are named by class and shape");
+    else if (out->named_by_groups)
         note("the file has no layer names: layers are named by their groups, weights by class and shape");
 }

@@ -17,7 +17,10 @@ static json_t *parse(const char *text, const char *what) {
     if (length > LIMIT_CONFIG) refuse(EXIT_REFUSED, "%s: more than %zu bytes", what, LIMIT_CONFIG);
     config_release();
     parsed = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-    if (!parsed) refuse(EXIT_REFUSED, "%s: byte %d: %s", what, error.position, quoted(error.text));
+    if (!parsed)
+        refuse(EXIT_REFUSED, "%s: byte %d: %s", what, error.position,
+               json_error_code(&error) == json_error_null_character ? "a string with the character NUL"
+                                                                    : quoted(error.text));
     return parsed;
 }
 
@@ -100,12 +103,8 @@ const config_model *config_parse(const char *text) {
     const json_t *root = parse(text, "model_config");
     const json_t *config = json_object_get(root, "config");
     if (!config) refuse(EXIT_REFUSED, "model_config: is not that of a model");
-    const config_model *model;
-    if (json_is_array(config) || json_is_array(json_object_get(config, "layers"))) {
-        model = parse_layers(config, 0);
-    } else
-        refuse(EXIT_NO_LAYER, "a model of class %s, whose layers are made in code and not listed in its configuration",
-               quoted(text_of(root, "class_name") ? text_of(root, "class_name") : "?"));
+    const bool listed = json_is_array(config) || json_is_array(json_object_get(config, "layers"));
+    const config_model *model = listed ? parse_layers(config, 0) : NULL;
     config_release();
     return model;
 }

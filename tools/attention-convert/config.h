@@ -26,7 +26,8 @@ struct config_layer {
     const config_layer *backward; /* Bidirectional's second layer, when it is not a copy of the first */
 };
 
-/* Parses the JSON of model_config or config.json; refuses what is not a model. */
+/* Parses the JSON of model_config or config.json; refuses what is not a model. NULL for one whose layers are made in
+ * code and not listed, a class of the user's own. */
 const config_model *config_parse(const char *text);
 
 /* The version in metadata.json, or NULL. */

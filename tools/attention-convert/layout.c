@@ -103,7 +103,7 @@ static void describe(const model *in, bool part) {
     set(metadata, "keras_version", json_string(in->keras_version ? in->keras_version : "unknown"));
     if (in->model_config && !part) set(metadata, "model_config", json_string(in->model_config));
     if (in->named_by_groups)
-        set(metadata, "layer_names", json_string("groups"));
+        set(metadata, "layer_names", json_string(in->named_by_attributes ? "attributes" : "groups"));
     else if (!part)
         set(metadata, "keras_layers", json_string(describe_order(in)));
     for (size_t i = 0; i < in->count; ++i) attention += in->layers[i].attention;

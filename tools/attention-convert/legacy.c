@@ -147,7 +147,7 @@ static void add_leaf(const char *name, const char *own_name, const char *group, 
                                          .group = group,
                                          .place = weights[i].place});
     }
-    added->attention = config ? config->attention : are_attention(weights, count);
+    added->attention = (config && config->attention) || are_attention(weights, count);
     if (added->attention && !name_by_role(added, weights)) name_by_order(added);
 }
 
@@ -227,7 +227,8 @@ static void add_layer(const char *name, const char *own_name, const char *group,
         return;
     }
     const size_t all = count;
-    if (!config && !are_attention(weights, count)) add_nested_attention(name, own_name, group, weights, &count, out);
+    if (!(config && config->attention) && !are_attention(weights, count))
+        add_nested_attention(name, own_name, group, weights, &count, out);
     add_leaf(name, own_name, group, config, weights, count, count == all, out);
 }
 

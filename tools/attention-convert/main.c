@@ -4,6 +4,7 @@
 #include "bounds.h"
 #include "lib/quote.h"
 #include "sandbox.h"
+#include "shards.h"
 #include "tools/streams.h"
 #include "tools/table.h"
 #include "write_h5.h"
@@ -23,7 +24,8 @@ static const char usage[] =
     "       attention-convert WEIGHTS.safetensors MODEL.h5\n"
     "\n"
     "Converts the weights of a Keras model with attention layers to safetensors, and back.\n"
-    "MODEL is a .h5, .weights.h5 or .keras file of Keras 2.8 to 2.15. The format is told by the content.\n"
+    "MODEL is a .h5, .weights.h5 or .keras file of Keras 2.8 to 2.15, or tf_keras to 2.21. The format is told by the "
+    "content.\n"
     "\n"
     "  --layer NAME  convert this layer alone\n"
     "  --list        show what a file holds, of either kind\n"
@@ -116,6 +118,7 @@ static int from_keras(int input, size_t size, const arguments *wanted) {
     close(made);
     if (status != ATTN_OK) return fail(EXIT_REFUSED, wanted->input, attn_last_error_message());
     print_notes(result.notes);
+    shards_report(wanted->input);
     if (wanted->list)
         table_print(file);
     else
@@ -129,13 +132,24 @@ static int from_keras(int input, size_t size, const arguments *wanted) {
 
 /* ---- From safetensors ---- */
 
+/* What is told of a file that is neither: by its start, or by its name where TensorFlow's checkpoints have theirs. */
+static const char *name_other(int input, const char *path) {
+    char start[4096] = {0};
+    if (pread(input, start, sizeof start - 1, 0) > 0 && start[0] == '{' && strstr(start, "\"weight_map\""))
+        return "is the list of shards of a Keras 3 model, whose weights lie in several files; in Python: "
+               "m.load_weights(\"model.weights.json\"); m.save_weights(\"model.weights.h5\")";
+    if (ends_in(path, ".index") || strstr(path, ".data-0"))
+        return "is a part of a TensorFlow checkpoint, which TensorFlow alone reads; in Python, with the model built: "
+               "m.load_weights(PREFIX); m.save_weights(\"model.h5\")";
+    return "is neither a Keras file nor safetensors";
+}
+
 static int from_safetensors(int input, const arguments *wanted) {
     attn_weights_file *file;
     attn_status status = attn_weights_open_fd(input, 0, &file);
     if (status != ATTN_OK)
         return fail(code_of(status), wanted->input,
-                    status == ATTN_ERROR_FORMAT ? "is neither a Keras file nor safetensors"
-                                                : attn_last_error_message());
+                    status == ATTN_ERROR_FORMAT ? name_other(input, wanted->input) : attn_last_error_message());
     int code = EXIT_CONVERTED;
     report result = {0};
     if (wanted->list) {
@@ -158,19 +172,22 @@ static int from_safetensors(int input, const arguments *wanted) {
 
 static int convert(const arguments *wanted) {
     struct stat about;
-    char start[8];
     const int input = open(wanted->input, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (input < 0) return fail(EXIT_IO, wanted->input, strerrordesc_np(errno));
     int code;
     if (fstat(input, &about) != 0)
         code = fail(EXIT_IO, wanted->input, strerrordesc_np(errno));
+    else if (S_ISDIR(about.st_mode) && faccessat(input, "saved_model.pb", F_OK, 0) == 0)
+        code = fail(EXIT_REFUSED, wanted->input,
+                    "is a SavedModel folder, which TensorFlow alone reads; in Python, with TensorFlow 2.15: "
+                    "m = tf.keras.models.load_model(FOLDER); m.save(\"model.h5\")");
     else if (!S_ISREG(about.st_mode))
         code = fail(EXIT_IO, wanted->input, "is not a regular file");
     else {
-        const ssize_t got = pread(input, start, sizeof start, 0);
-        if (got < 0)
+        char start;
+        if (pread(input, &start, 1, 0) < 0)
             code = fail(EXIT_IO, wanted->input, strerrordesc_np(errno));
-        else if (!reader_knows(start, (size_t)got))
+        else if (!reader_knows(input, (size_t)about.st_size))
             code = from_safetensors(input, wanted);
         else if (wanted->output && !ends_in(wanted->output, ".safetensors"))
             code = fail(EXIT_USAGE, wanted->output, "the input is a Keras file, so this must be a .safetensors file");

@@ -31,7 +31,8 @@ typedef struct model {
     const char *keras_version;  /* NULL: the file does not say */
     const char *model_config;   /* NULL: the file has none */
     const config_model *config; /* parsed from model_config */
-    bool named_by_groups;       /* the file has no layer names */
+    bool named_by_groups;       /* the file has no configuration, so no order and, before Keras 3, no layer names */
+    bool named_by_attributes;   /* its groups bear the names of their layers all the same */
     layer *layers;
     size_t count;
 } model;

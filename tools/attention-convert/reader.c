@@ -2,6 +2,7 @@
 #include "reader.h"
 
 #include "archive_file.h"
+#include "bounds.h"
 #include "layout.h"
 #include "model.h"
 #include "pool.h"
@@ -10,6 +11,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char hdf5_magic[] = "\211HDF\r\n\032\n", zip_magic[] = "PK\003\004";
 
@@ -17,8 +19,28 @@ static bool begins_with(const void *data, size_t size, const char *magic) {
     return size >= strlen(magic) && memcmp(data, magic, strlen(magic)) == 0;
 }
 
-bool reader_knows(const void *data, size_t size) {
-    return begins_with(data, size, hdf5_magic) || begins_with(data, size, zip_magic);
+static bool has_at(int descriptor, size_t at, const char *magic) {
+    char found[8] = {0};
+    return pread(descriptor, found, strlen(magic), (off_t)at) == (ssize_t)strlen(magic) &&
+           memcmp(found, magic, strlen(magic)) == 0;
+}
+
+bool reader_knows(int descriptor, size_t size) {
+    if (has_at(descriptor, 0, hdf5_magic) || has_at(descriptor, 0, zip_magic)) return true;
+    if (has_at(descriptor, 8, "{")) return false; /* safetensors, whose data may hold anything */
+    /* A user block is of 512 bytes, or that doubled any number of times. */
+    for (size_t at = 512; at < size && at < LIMIT_FILE; at *= 2)
+        if (has_at(descriptor, at, hdf5_magic)) return true;
+    static char tail[ARCHIVE_TAIL];
+    const size_t length = size < sizeof tail ? size : sizeof tail;
+    return pread(descriptor, tail, length, (off_t)(size - length)) == (ssize_t)length && archive_end(tail, length) > 0;
+}
+
+static bool is_hdf5(const char *data, size_t size) {
+    if (begins_with(data, size, hdf5_magic)) return true;
+    for (size_t at = 512; at < size; at *= 2)
+        if (begins_with(data + at, size - at, hdf5_magic)) return true;
+    return false;
 }
 
 void reader_prepare(void) {
@@ -48,17 +70,41 @@ static bool names_attention(const config_model *config) {
 }
 
 static _Noreturn void refuse_without_attention(const model *in) {
-    if (in->keras_version && atoi(in->keras_version) >= 3)
-        refuse(EXIT_NO_LAYER, "written by Keras %s, which can't run this attention layer, and without it",
-               quoted(in->keras_version));
-    refuse(EXIT_NO_LAYER, "holds no attention layer of the package (its configuration has units and score)");
+    const char *version = in->keras_version ? quoted(in->keras_version) : NULL;
+    if (in->config && names_attention(in->config))
+        refuse(EXIT_NO_LAYER,
+               "its configuration has the attention layer, but the file holds no matrices of it%s%s: it was saved "
+               "before the "
+               "model's first call; call the model once, load its weights or train it, and save it again",
+               version ? ", written by Keras " : "", version ? version : "");
+    refuse(EXIT_NO_LAYER, "holds no attention layer of the package (its configuration has units and score)%s%s",
+           version ? "; written by Keras " : "", version ? version : "");
+}
+
+/* Whether a model may hold the layer though its configuration does not list it: within a class of the user's own. Those of
+ * Keras that are named here hold no other layer. */
+static bool may_hold_attention(const config_model *config) {
+    static const char *const plain[] = {
+        "InputLayer", "LSTM",    "GRU",         "SimpleRNN",  "Dense",     "Embedding",          "Conv1D",
+        "Dropout",    "Flatten", "Concatenate", "Activation", "Attention", "LayerNormalization", "BatchNormalization",
+        "Add",        "Masking"};
+    for (size_t i = 0; i < config->count; ++i) {
+        bool known = config->layers[i].wrapped &&
+                     !may_hold_attention(&(config_model){(config_layer *)config->layers[i].wrapped, 1});
+        known |= config->layers[i].nested && !may_hold_attention(config->layers[i].nested);
+        for (size_t k = 0; k < sizeof plain / sizeof *plain; ++k)
+            known |= strcmp(config->layers[i].class_name, plain[k]) == 0;
+        if (!known) return true;
+    }
+    return false;
 }
 
 /* Takes a configuration over. A model without the layer is told before its weights are looked at. */
 static void take_config(const char *text, const reader_options *options, model *out) {
     out->model_config = text;
     out->config = config_parse(text);
-    if (!options->list && !names_attention(out->config)) refuse_without_attention(out);
+    if (!options->list && out->config && !names_attention(out->config) && !may_hold_attention(out->config))
+        refuse_without_attention(out);
 }
 
 static void read_hdf5(const void *data, size_t size, const reader_options *options, tree *file, model *out) {
@@ -107,7 +153,7 @@ static void keep_only(model *in, const char *name) {
 static void convert(const void *data, size_t size, const reader_options *options, int descriptor) {
     tree file;
     model found = {0};
-    if (begins_with(data, size, zip_magic))
+    if (begins_with(data, size, zip_magic) || !is_hdf5(data, size))
         read_archive(data, size, options, &file, &found);
     else
         read_hdf5(data, size, options, &file, &found);

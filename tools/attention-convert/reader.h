@@ -20,7 +20,8 @@ void reader_prepare(void);
  * is also in *result, with message and notes. */
 int reader_run(const void *data, size_t size, const reader_options *options, int descriptor, report *result);
 
-/* Whether data begins as an HDF5 file or a zip archive does. */
-bool reader_knows(const void *data, size_t size);
+/* Whether a file of that size is HDF5, with a user block before it or not, or a zip archive, with other bytes before it or
+ * not. The descriptor's position stays. */
+bool reader_knows(int descriptor, size_t size);
 
 #endif

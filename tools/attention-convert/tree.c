@@ -148,6 +148,11 @@ static bool find_dtype(hid_t type, attn_weights_dtype *dtype) {
             *dtype = known[i].dtype;
             return true;
         }
+    /* h5py knows no bfloat16: it writes NumPy's two bytes without a meaning, and Keras has no other type of that kind. */
+    if (H5Tget_class(type) == H5T_OPAQUE && H5Tget_size(type) == 2) {
+        *dtype = ATTN_WEIGHTS_BF16;
+        return true;
+    }
     if (H5Tget_class(type) != H5T_FLOAT || H5Tget_size(type) != 2 || H5Tget_order(type) != H5T_ORDER_LE) return false;
     size_t sign, exponent, exponent_bits, fraction, fraction_bits;
     if (H5Tget_fields(type, &sign, &exponent, &exponent_bits, &fraction, &fraction_bits) < 0 || sign != 15)
@@ -251,6 +256,7 @@ static object *adopt(listing *list, object *parent) {
         object *kept = pool_take(1, sizeof *kept);
         kept->name = pool_copy(from->name);
         kept->parent = parent;
+        kept->stored = pool_text("%s/%s", parent->stored, from->name);
         *tail = kept;
         tail = &kept->next;
         free(from);
@@ -279,6 +285,7 @@ static void walk(hid_t group, object *at, tree *out, int depth) {
         refuse(EXIT_REFUSED, "%s: groups are nested more than %d deep", quoted(tree_path(at)), LIMIT_DEPTH);
     at->has_layer_names = read_list(group, "layer_names", &at->layer_names);
     at->has_weight_names = read_list(group, "weight_names", &at->weight_names);
+    if (strcmp(at->name, "vars") == 0) at->layer_name = read_text(group, "name");
     listing list = {.out = out, .group = at};
     hsize_t from = 0;
     const herr_t listed = H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, &from, list_link, &list);
@@ -292,25 +299,80 @@ static void walk(hid_t group, object *at, tree *out, int depth) {
     for (object *child = at->first_child; child; child = child->next) visit(group, child, out, depth);
 }
 
+/* ---- Names that Keras 2 joined on Windows: "layers\\lstm\\cell" at the root is a path of groups ---- */
+
+static void insert(object *parent, object *added) {
+    object **at = &parent->first_child;
+    while (*at && strcmp((*at)->name, added->name) < 0) at = &(*at)->next;
+    added->parent = parent;
+    added->next = *at;
+    *at = added;
+}
+
+/* Puts an object under a name that may be taken: two groups become one. */
+static void merge(object *parent, object *added) {
+    object *taken = (object *)tree_child(parent, added->name);
+    if (!taken) {
+        insert(parent, added);
+        return;
+    }
+    if (taken->is_dataset || added->is_dataset)
+        refuse(EXIT_REFUSED, "%s: two objects of this name, one of them joined by backslashes",
+               quoted(tree_path(taken)));
+    for (object *child = added->first_child, *next; child; child = next) {
+        next = child->next;
+        merge(taken, child);
+    }
+}
+
+static void place(object *root, object *added) {
+    object *parent = root;
+    int depth = 0;
+    for (size_t length; added->name[length = strcspn(added->name, "\\")]; added->name += length + 1) {
+        if (++depth > LIMIT_DEPTH) refuse(EXIT_REFUSED, "groups are nested more than %d deep", LIMIT_DEPTH);
+        if (length == 0) continue;
+        object *between = pool_take(1, sizeof *between);
+        between->name = pool_copy_part(added->name, length);
+        between->stored = ""; /* no object of the file; it has no data to read */
+        merge(parent, between);
+        parent = (object *)tree_child(parent, between->name);
+    }
+    if (*added->name) merge(parent, added);
+}
+
+static void split_names(object *root) {
+    bool joined = false;
+    for (const object *child = root->first_child; child; child = child->next)
+        joined |= strchr(child->name, '\\') != NULL;
+    if (!joined) return;
+    object *child = root->first_child;
+    root->first_child = NULL;
+    for (object *next; child; child = next) {
+        next = child->next;
+        place(root, child);
+    }
+}
+
 void tree_open(const void *image, size_t size, tree *out) {
     *out = (tree){.file_size = size};
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     file = open_image(image, size);
     if (file < 0) refuse(EXIT_REFUSED, "is not a readable HDF5 file");
     out->root = pool_take(1, sizeof *out->root);
-    out->root->name = "";
+    out->root->name = out->root->stored = "";
     const hid_t root = H5Gopen2(file, "/", H5P_DEFAULT);
     if (root < 0) refuse(EXIT_REFUSED, "/: the root group can't be opened");
     out->keras_version = read_text(root, "keras_version");
     out->backend = read_text(root, "backend");
     out->model_config = read_text(root, "model_config");
     walk(root, out->root, out, 0);
+    if (!out->root->has_layer_names) split_names(out->root);
     H5Gclose(root);
 }
 
 void tree_read(const object *dataset, void *data) {
     if (dataset->bytes == 0) return;
-    const hid_t opened = H5Dopen2(file, tree_path(dataset), H5P_DEFAULT);
+    const hid_t opened = H5Dopen2(file, dataset->stored, H5P_DEFAULT);
     const hid_t type = opened < 0 ? -1 : H5Dget_type(opened);
     if (type < 0 || H5Dread(opened, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
         refuse(EXIT_REFUSED, "%s: its data can't be read", quoted(tree_path(dataset)));

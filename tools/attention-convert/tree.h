@@ -18,6 +18,7 @@ typedef struct object object;
 struct object {
     const char *name;                    /* "" for the root */
     object *parent, *first_child, *next; /* siblings by name in byte order */
+    const char *stored;                  /* its path in the file; "" for the root */
     bool is_dataset;
     /* a dataset */
     const char *unfit; /* why its data is not read, or NULL */
@@ -28,6 +29,7 @@ struct object {
     /* a group */
     bool has_layer_names, has_weight_names;
     strings layer_names, weight_names;
+    const char *layer_name; /* of a group "vars", from Keras 3 on: the name of the layer it belongs to; or NULL */
 };
 
 typedef struct tree {
