@@ -1,6 +1,7 @@
 /* Writing safetensors files: laid out in a fixed order, put in place by rename.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "lib/process.h"
 #include "lib/quote.h"
 #include "lib/safetensors.h"
 #include "lib/status.h"
@@ -251,6 +252,7 @@ static attn_status check_target(const char *path) {
 
 attn_status attn_weights_write(const char *path, const attn_weights_entry *tensors, size_t count,
                                const attn_weights_metadata_entry *metadata, size_t metadata_count) {
+    ATTN_WITHOUT_CANCELLATION;
     if (!path) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "path: is NULL");
     if (!tensors && count > 0) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensors: is NULL");
     if (!metadata && metadata_count > 0) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "metadata: is NULL");
