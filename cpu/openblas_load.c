@@ -45,9 +45,9 @@ static const attn_candidate candidates[] = {
     {ATTN_OPENBLAS_LIBRARY, false},
 #else
 /* Where Debian and its kin put the build without threads, whichever the name below leads to. */
-#if defined(__x86_64__)
+#if defined(__GLIBC__) && defined(__x86_64__)
     {"/usr/lib/x86_64-linux-gnu/openblas-serial/libopenblas.so.0", true},
-#elif defined(__aarch64__)
+#elif defined(__GLIBC__) && defined(__aarch64__)
     {"/usr/lib/aarch64-linux-gnu/openblas-serial/libopenblas.so.0", true},
 #endif
     {"libopenblas.so.0", false},

@@ -47,6 +47,8 @@ Test(host, blas_starts_no_threads) {
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) expect_condition("threads", NULL, settings[i]);
 }
 
+Test(host, more_callers_than_buffers) { expect_condition("crowd", NULL, NULL); }
+
 Test(host, blas_can_be_switched_off) { expect_condition("off", NULL, NULL); }
 
 Test(host, thread_cancelled_in_a_run) { expect_condition("cancel", NULL, NULL); }

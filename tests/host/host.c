@@ -239,6 +239,43 @@ static void little_memory(const char *megabytes) {
     if (has) use("cpu:openblas", 2);
 }
 
+static void *run_often(void *plan) {
+    static _Thread_local float output[WIDTH];
+    const size_t size = attn_plan_workspace_size(plan);
+    void *workspace = aligned_alloc(ATTN_WORKSPACE_ALIGNMENT, size + ATTN_WORKSPACE_ALIGNMENT);
+    attn_layer_forward_args args = ATTN_LAYER_FORWARD_ARGS_INIT;
+    args.h = h;
+    args.query = query;
+    args.weights.luong_w = matrix;
+    args.context = output;
+    args.workspace = workspace;
+    args.workspace_size = size;
+    bool good = workspace != NULL;
+    for (int i = 0; i < 50 && good; i++) good = attn_layer_forward(plan, &args) == ATTN_OK;
+    good = good && !memcmp(output, result, sizeof output);
+    free(workspace);
+    return good ? plan : NULL;
+}
+
+/* More callers at one moment than processors, and so than buffers of OpenBLAS's. */
+static void crowd(void) {
+    enum { CALLERS = 24 };
+    if (!has_openblas()) return;
+    attn_context *context = make_context(1, "cpu:openblas");
+    attn_plan *plan = make_plan(context);
+    pthread_t callers[CALLERS];
+    run(plan);
+    expect_right();
+    for (int i = 0; i < CALLERS; i++) demand(pthread_create(&callers[i], NULL, run_often, plan) == 0, "thread");
+    for (int i = 0; i < CALLERS; i++) {
+        void *end;
+        pthread_join(callers[i], &end);
+        demand(end == plan, "a caller's result");
+    }
+    attn_plan_destroy(plan);
+    attn_context_destroy(context);
+}
+
 static void *run_for_ever(void *plan) {
     for (;;) {
         run(plan);
@@ -338,9 +375,15 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } conditions[] = {
-        {"lazy", lazy},     {"threads", threads},       {"off", switched_off}, {"no-threads", no_threads},
-        {"cancel", cancel}, {"namespaces", namespaces}, {"bits", print_bits},  {"static", static_program}};
+    } conditions[] = {{"lazy", lazy},
+                      {"threads", threads},
+                      {"off", switched_off},
+                      {"no-threads", no_threads},
+                      {"cancel", cancel},
+                      {"crowd", crowd},
+                      {"namespaces", namespaces},
+                      {"bits", print_bits},
+                      {"static", static_program}};
     fill(h, sizeof h / sizeof *h, 1);
     fill(query, sizeof query / sizeof *query, 2);
     fill(matrix, sizeof matrix / sizeof *matrix, 3);
