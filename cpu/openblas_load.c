@@ -280,14 +280,13 @@ static bool pin_to_one_processor(void) {
     return pinned;
 }
 
-/* The run time of OpenMP counts the processors when it is loaded, for the whole process: so it is loaded before, and goes
- * again where OpenBLAS does not need it. */
+/* The run time of OpenMP counts the processors when it is loaded, for the whole process: so it is loaded before. It
+ * stays, for it frees nothing of what it took when it is unloaded. */
 static void *load_pinned(void *argument) {
     attn_loader *loader = argument;
-    void *openmp = dlopen("libgomp.so.1", RTLD_NOW | RTLD_LOCAL);
+    dlopen("libgomp.so.1", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     loader->pinned = pin_to_one_processor();
     load(loader);
-    if (openmp) dlclose(openmp);
     if (!loader->pinned && !loader->blas.usable)
         snprintf(loader->blas.text, sizeof loader->blas.text,
                  "no OpenBLAS: it can't be kept from starting threads (sched_setaffinity is refused)");
