@@ -21,6 +21,20 @@ write_basic_package_version_file(attention-config-version.cmake COMPATIBILITY Sa
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/attention-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/attention-config-version.cmake
     cmake/FindJansson.cmake DESTINATION ${package_dir})
 
-file(RELATIVE_PATH attention_prefix_from_pc /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+# Folders as the project was given them, some of which may be absolute: the prefix is then found by no relative path.
+if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})
+    set(attention_pc_prefix ${CMAKE_INSTALL_PREFIX})
+else()
+    file(RELATIVE_PATH attention_prefix_from_pc /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+    string(REGEX REPLACE "/$" "" attention_prefix_from_pc ${attention_prefix_from_pc})
+    set(attention_pc_prefix "\${pcfiledir}/${attention_prefix_from_pc}")
+endif()
+foreach(folder IN ITEMS INCLUDEDIR LIBDIR)
+    if(IS_ABSOLUTE ${CMAKE_INSTALL_${folder}})
+        set(attention_pc_${folder} ${CMAKE_INSTALL_${folder}})
+    else()
+        set(attention_pc_${folder} "\${prefix}/${CMAKE_INSTALL_${folder}}")
+    endif()
+endforeach()
 configure_file(cmake/attention.pc.in attention.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/attention.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

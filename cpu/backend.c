@@ -26,6 +26,8 @@ static attn_status open_device(const attn_device_options *options, attn_device *
     *message = "context: no memory for the CPU device and its threads";
     if (!device) return ATTN_ERROR_OUT_OF_MEMORY;
     *device = (attn_device){.options = *options};
+    device->openblas = &device->openblas_slot;
+    if (options->no_blas) attn_openblas_switch_off(device->openblas, options->no_blas);
     attn_cpu_detect(&device->features);
     attn_status status = choose_isa(device, message);
     if (!status && !(device->threads = attn_threads_create(options))) status = ATTN_ERROR_OUT_OF_MEMORY;
@@ -33,7 +35,6 @@ static attn_status open_device(const attn_device_options *options, attn_device *
         options->release(options->memory_user, device);
         return status;
     }
-    attn_openblas_open(&device->openblas);
     *opened = device;
     return ATTN_OK;
 }
@@ -41,7 +42,6 @@ static attn_status open_device(const attn_device_options *options, attn_device *
 static void close_device(attn_device *device) {
     const attn_device_options options = device->options;
     attn_threads_destroy(device->threads);
-    attn_openblas_close(&device->openblas);
     options.release(options.memory_user, device);
 }
 
@@ -51,7 +51,7 @@ static const char *device_isa(const attn_device *device) { return attn_cpu_isa_n
 
 static const char *device_features(const attn_device *device) { return device->features.text; }
 
-static const char *device_blas(const attn_device *device) { return device->openblas.text; }
+static const char *device_blas(const attn_device *device) { return attn_cpu_openblas(device)->text; }
 
 /* In order of preference: what the parts of the backend offer, one part after the other. */
 static const struct {

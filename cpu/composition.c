@@ -270,7 +270,7 @@ attn_composition attn_composition_describe(const attn_device *device, const attn
                                            bool backward) {
     attn_composition c = {
         .sizes = *problem,
-        .blas = &device->openblas,
+        .blas = attn_cpu_openblas(device),
         .kernels = attn_composition_kernels(device, problem->dtype),
         .threads = device->threads,
         .backward = backward,
@@ -290,12 +290,12 @@ static const char *refuse(const attn_implementation *implementation, const attn_
                           const attn_layer_problem *p, bool *hard) {
     (void)implementation;
     *hard = true;
-    if (!device->openblas.library) return device->openblas.text;
     if (p->features > INT_MAX || p->query_features > INT_MAX || p->score_width > INT_MAX || p->units > INT_MAX)
         return "OpenBLAS counts in int: a row is too long";
     if (p->score == ATTN_SCORE_DOT && p->dtype == ATTN_FLOAT64 && p->features > longest_exact_row)
         return "OpenBLAS sums long rows of float64 with more error than is promised";
-    return NULL;
+    const attn_openblas *blas = attn_cpu_openblas(device);
+    return blas->usable ? NULL : blas->text;
 }
 
 #define PASS(pass, operation_value, score_name, score_value, dtype_name, dtype_value)                                  \

@@ -13,8 +13,13 @@ struct attn_device {
     attn_cpu_features features;
     attn_cpu_isa isa; /* the highest to use; at most features.best */
     attn_threads *threads;
-    attn_openblas openblas;
+    attn_openblas_slot openblas_slot;
+    attn_openblas_slot *openblas; /* &openblas_slot, which is filled through a const device too */
 };
+
+static inline const attn_openblas *attn_cpu_openblas(const attn_device *device) {
+    return attn_openblas_of(device->openblas);
+}
 
 /* NULL, or why code of this set is not to run on the device: a hard reason. */
 static inline const char *attn_cpu_refuse_isa(const attn_device *device, attn_cpu_isa isa) {

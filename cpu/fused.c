@@ -296,20 +296,21 @@ static attn_status run_fused(const attn_implementation *implementation, attn_dev
 /* ---- Implementations ------------------------------------------------------------------------------- */
 
 /* Where the composition on OpenBLAS was measured to be faster, see tuning.h. A context held below the machine's best set of
- * instructions asked for that set, and gets it. */
+ * instructions asked for that set, and gets it. OpenBLAS is asked after last: asking loads it. */
 static const char *yield(const attn_device *device, const attn_layer_problem *problem) {
-    const attn_openblas *blas = &device->openblas;
     const bool additive = problem->score == ATTN_SCORE_BAHDANAU;
-    if (!blas->library || problem->timesteps < ATTN_OPENBLAS_ITEM / problem->features) return NULL;
+    if (!device->options.blas_choice || problem->timesteps < ATTN_OPENBLAS_ITEM / problem->features) return NULL;
     if (device->features.best == ATTN_CPU_SCALAR)
-        return "slower here than OpenBLAS, which has vector code for this CPU";
-    if (device->isa != ATTN_CPU_AVX512 || !blas->small_products) return NULL;
+        return attn_cpu_openblas(device)->usable ? "slower here than OpenBLAS, which has vector code for this CPU"
+                                                 : NULL;
+    if (device->isa != ATTN_CPU_AVX512) return NULL;
+    const char *reason = NULL;
     if (problem->queries >= (additive ? ATTN_OPENBLAS_QUERIES_ADDITIVE : ATTN_OPENBLAS_QUERIES))
-        return "slower than OpenBLAS with this many queries";
-    if (problem->features >= ATTN_OPENBLAS_FEATURES &&
-        (additive || (problem->score == ATTN_SCORE_LUONG && problem->batch > 1)))
-        return "slower than OpenBLAS with this many features";
-    return NULL;
+        reason = "slower than OpenBLAS with this many queries";
+    else if (problem->features >= ATTN_OPENBLAS_FEATURES &&
+             (additive || (problem->score == ATTN_SCORE_LUONG && problem->batch > 1)))
+        reason = "slower than OpenBLAS with this many features";
+    return reason && attn_cpu_openblas(device)->small_products ? reason : NULL;
 }
 
 static const char *refuse(const attn_implementation *implementation, const attn_device *device,

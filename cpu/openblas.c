@@ -3,95 +3,10 @@
 
 #include "cpu/sizes.h"
 
-#include <dlfcn.h>
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
-
-/* ---- Loading ------------------------------------------------------------------------------------ */
-
-static const char *const candidates[] = {
-#ifdef ATTN_OPENBLAS_LIBRARY
-    ATTN_OPENBLAS_LIBRARY,
-#else
-    "libopenblas.so.0",
-    "libopenblas.so",
-#endif
-};
-
-/* With RTLD_DEEPBIND OpenBLAS finds its own functions and tables before a host's of the same name: a host may carry another
- * OpenBLAS, whose tables have another layout. The sanitizers' run times refuse the flag. */
-static int load_flags(void) {
-    static const char *const runtimes[] = {"__asan_init", "__tsan_init", "__msan_init", "__hwasan_init"};
-    for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes; i++)
-        if (dlsym(RTLD_DEFAULT, runtimes[i])) return RTLD_NOW | RTLD_LOCAL;
-    return RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
-}
-
-/* ISO C has no conversion from an object pointer to a function pointer; POSIX lets the bytes be copied. */
-static bool find(void *library, const char *name, void *function) {
-    void *symbol = dlsym(library, name);
-    memcpy(function, &symbol, sizeof symbol);
-    return symbol != NULL;
-}
-
-/* Cores whose small products (up to 100^3) go to kernels without packing and threads, from 0.3.18 on. */
-static bool has_small_products(const char *version, const char *core) {
-    static const char *const cores[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
-    int major = 0, minor = 0, patch = 0;
-    if (sscanf(version, "%d.%d.%d", &major, &minor, &patch) != 3) return false;
-    if (major == 0 && (minor < 3 || (minor == 3 && patch < 18))) return false;
-    for (size_t i = 0; i < sizeof cores / sizeof *cores; i++)
-        if (!strcmp(core, cores[i])) return true;
-    return false;
-}
-
-/* NULL, or why the library can't serve. */
-static const char *adopt(attn_openblas *blas, void *library) {
-    char *(*config)(void), *(*core)(void);
-    int (*parallel)(void);
-    if (!find(library, "openblas_get_config", &config) || !find(library, "openblas_get_corename", &core) ||
-        !find(library, "openblas_get_parallel", &parallel))
-        return "not an OpenBLAS";
-    if (!find(library, "cblas_sgemm", &blas->sgemm) || !find(library, "cblas_dgemm", &blas->dgemm) ||
-        !find(library, "cblas_sgemv", &blas->sgemv) || !find(library, "cblas_dgemv", &blas->dgemv))
-        return "no cblas in it";
-    const char *description = config();
-    if (strstr(description, "USE64BITINT")) return "built for 64-bit integers";
-    char version[24] = "";
-    if (sscanf(description, "OpenBLAS %23s", version) != 1) return "its version is unknown";
-    snprintf(blas->text, sizeof blas->text, "OpenBLAS %s %s", version, core());
-    blas->threaded = parallel() != 0;
-    blas->small_products = has_small_products(version, core());
-    return NULL;
-}
-
-void attn_openblas_open(attn_openblas *blas) {
-    *blas = (attn_openblas){.library = NULL};
-    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
-        void *library = dlopen(candidates[i], load_flags());
-        if (!library) {
-            const char *why = dlerror();
-            if (!*blas->text) snprintf(blas->text, sizeof blas->text, "no OpenBLAS: %s", why ? why : "no memory");
-            continue;
-        }
-        const char *reason = adopt(blas, library);
-        if (!reason) {
-            blas->library = library;
-            return;
-        }
-        dlclose(library);
-        snprintf(blas->text, sizeof blas->text, "no OpenBLAS: %s is unfit (%s)", candidates[i], reason);
-    }
-}
-
-void attn_openblas_close(attn_openblas *blas) {
-    if (blas->library) dlclose(blas->library);
-    blas->library = NULL;
-}
 
 /* ---- Tiles ---------------------------------------------------------------------------------------- */
 

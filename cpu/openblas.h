@@ -10,6 +10,7 @@
 
 #include "attention/attention.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /* The arguments that cblas_sgemm, cblas_sgemv and their double kin take; OpenBLAS with 64-bit integers is not used. */
@@ -23,8 +24,8 @@ typedef void (*attn_cblas_dgemv)(int order, int trans, int m, int n, double alph
                                  const double *x, int incx, double beta, double *y, int incy);
 
 typedef struct attn_openblas {
-    void *library;       /* NULL: there is none */
-    char text[160];      /* "OpenBLAS 0.3.21 SkylakeX", or why there is none */
+    bool usable;
+    char text[256];      /* "OpenBLAS 0.3.21 SkylakeX", or why there is none */
     bool threaded;       /* it has threads of its own, to be kept asleep */
     bool small_products; /* its core has kernels for small products, which neither pack nor thread */
     attn_cblas_sgemm sgemm;
@@ -33,9 +34,18 @@ typedef struct attn_openblas {
     attn_cblas_dgemv dgemv;
 } attn_openblas;
 
-/* Loads OpenBLAS, or says in text why not. Loads are counted: each open has its close. */
-void attn_openblas_open(attn_openblas *blas);
-void attn_openblas_close(attn_openblas *blas);
+/* What one context knows of OpenBLAS: nothing, until somebody asks. */
+typedef struct attn_openblas_slot {
+    atomic_bool known;
+    attn_openblas blas;
+} attn_openblas_slot;
+
+/* A context that is to do without: `by` names who says so. */
+void attn_openblas_switch_off(attn_openblas_slot *slot, const char *by);
+
+/* Loads OpenBLAS when it is asked for the first time, or finds out why not. The library stays loaded, for all contexts. The
+ * answer stays valid as long as the slot; may be asked by many threads. */
+const attn_openblas *attn_openblas_of(attn_openblas_slot *slot);
 
 /* Rows of one tile that the products are cut to where the other sizes allow a choice. */
 enum { ATTN_OPENBLAS_ROWS = 48 };

@@ -6,11 +6,16 @@
 #include "cpu/openblas.h"
 #include "cpu/sdpa.h"
 
-void attn_openblas_open(attn_openblas *blas) {
-    *blas = (attn_openblas){.text = "no OpenBLAS: this library was built without it"};
+void attn_openblas_switch_off(attn_openblas_slot *slot, const char *by) {
+    (void)slot;
+    (void)by;
 }
 
-void attn_openblas_close(attn_openblas *blas) { (void)blas; }
+const attn_openblas *attn_openblas_of(attn_openblas_slot *slot) {
+    static const attn_openblas none = {.text = "no OpenBLAS: this library was built without it"};
+    (void)slot;
+    return &none;
+}
 
 const attn_implementation attn_composition_implementations[1] = {{.name = NULL}};
 const size_t attn_composition_implementations_count = 0;

@@ -28,7 +28,7 @@ static void openblas_tn(const attn_products *products, attn_dtype dtype, size_t 
 }
 
 attn_products attn_openblas_products(const attn_device *device, attn_dtype dtype) {
-    return (attn_products){.blas = &device->openblas,
+    return (attn_products){.blas = attn_cpu_openblas(device),
                            .kernels = attn_composition_kernels(device, dtype),
                            .nn = openblas_nn,
                            .nt = openblas_nt,
@@ -36,6 +36,7 @@ attn_products attn_openblas_products(const attn_device *device, attn_dtype dtype
 }
 
 const char *attn_openblas_refusal(const attn_device *device, size_t longest) {
-    if (!device->openblas.library) return device->openblas.text;
-    return longest > INT_MAX ? "OpenBLAS counts in int: a row is too long" : NULL;
+    if (longest > INT_MAX) return "OpenBLAS counts in int: a row is too long";
+    const attn_openblas *blas = attn_cpu_openblas(device);
+    return blas->usable ? NULL : blas->text;
 }

@@ -12,10 +12,9 @@ static const char *refuse(const attn_implementation *implementation, const attn_
     *hard = true;
     if (problem->dtype == ATTN_FLOAT64 && problem->head_dim > longest_exact_row)
         return "OpenBLAS sums long rows of float64 with more error than is promised";
-    const char *reason = attn_openblas_refusal(device, most(problem->head_dim, problem->value_dim));
-    if (reason) return reason;
-    *hard = false;
-    return device->isa == ATTN_CPU_AVX512 ? "slower than the library's own products on AVX-512" : NULL;
+    *hard = device->isa != ATTN_CPU_AVX512 || device->options.blas_forced;
+    if (!*hard) return "slower than the library's own products on AVX-512"; /* without loading it */
+    return attn_openblas_refusal(device, most(problem->head_dim, problem->value_dim));
 }
 
 static attn_status run(const attn_implementation *implementation, attn_device *device, const attn_sdpa_call *call) {

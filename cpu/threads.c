@@ -6,6 +6,8 @@
  * Waiting is spinning for as long as the next run of a tight loop needs to arrive, then sleeping. */
 #include "cpu/threads.h"
 
+#include "lib/process.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -24,7 +26,7 @@ struct attn_threads {
     attn_device_options options;
     int count, started;
     bool spin; /* a processor for every thread */
-    pid_t owner;
+    uint64_t owner; /* the process that has the workers, by its stamp */
     pthread_mutex_t mutex; /* for sleeping alone; work is shared by atomics */
     pthread_cond_t work, done;
     atomic_bool busy; /* a run is in progress */
@@ -138,7 +140,7 @@ static void close_run(attn_threads *pool) {
 
 static bool can_share(attn_threads *pool) {
     bool expected = false;
-    return pool->started > 0 && pool->owner == getpid() &&
+    return pool->started > 0 && pool->owner == attn_process_stamp() &&
            atomic_compare_exchange_strong_explicit(&pool->busy, &expected, true, memory_order_acquire,
                                                    memory_order_relaxed);
 }
@@ -197,7 +199,7 @@ attn_threads *attn_threads_create(const attn_device_options *options) {
     attn_threads *pool =
         options->allocate(options->memory_user, sizeof *pool + (size_t)workers * sizeof *pool->threads);
     if (!pool) return NULL;
-    *pool = (attn_threads){.options = *options, .count = count, .spin = count <= processors, .owner = getpid()};
+    *pool = (attn_threads){.options = *options, .count = count, .spin = count <= processors, .owner = attn_process_stamp()};
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
@@ -218,6 +220,6 @@ static void join_workers(attn_threads *pool) {
 }
 
 void attn_threads_destroy(attn_threads *pool) {
-    if (pool->owner == getpid()) join_workers(pool);
+    if (pool->owner == attn_process_stamp()) join_workers(pool);
     pool->options.release(pool->options.memory_user, pool);
 }

@@ -27,10 +27,13 @@ typedef struct attn_device_options {
     attn_allocate allocate; /* never NULL */
     attn_release release;   /* never NULL */
     void *memory_user;
-    const char *isa; /* NULL: the best */
-    int ordinal;     /* of the CUDA device */
-    void *stream;    /* cudaStream_t, on which every run goes */
-    void *cublas;    /* cublasHandle_t of the caller's, or NULL */
+    const char *isa;     /* NULL: the best */
+    const char *no_blas; /* who says that none is to be loaded; NULL: nobody does */
+    bool blas_choice;    /* whether implementations on a BLAS may be chosen at all */
+    bool blas_forced;    /* whether no others may */
+    int ordinal;         /* of the CUDA device */
+    void *stream;        /* cudaStream_t, on which every run goes */
+    void *cublas;        /* cublasHandle_t of the caller's, or NULL */
 } attn_device_options;
 
 /* The layer's sizes, resolved and checked: every product of them that an implementation forms in bytes fits size_t and ptrdiff_t. */

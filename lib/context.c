@@ -5,6 +5,7 @@
 #include "attention/attention_cuda.h"
 #include "lib/dispatch.h"
 #include "lib/module.h"
+#include "lib/process.h"
 #include "lib/status.h"
 #include "lib/structs.h"
 
@@ -45,6 +46,9 @@ static attn_status check_device(const attn_context_options *options) {
     if (options->device == ATTN_DEVICE_CUDA && options->isa && *options->isa)
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
                          "options.isa: is \"%.64s\", want NULL with ATTN_DEVICE_CUDA (it is a CPU's)", options->isa);
+    if (options->device == ATTN_DEVICE_CUDA && options->blas && *options->blas)
+        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,
+                         "options.blas: is \"%.64s\", want NULL with ATTN_DEVICE_CUDA (it is a CPU's)", options->blas);
     return ATTN_OK;
 }
 
@@ -88,16 +92,30 @@ static attn_status open_cuda(attn_context *context, const attn_cuda_options *cud
     return status ? attn_fail(status, "options.cuda: device %d: %s", cuda->ordinal, message) : ATTN_OK;
 }
 
+static bool is_blas(const char *implementation) { return strncmp(implementation, "cpu:openblas:", 13) == 0; }
+
+/* Where this is false a BLAS need not be loaded to find out whether it is the faster. */
+static bool may_choose_blas(const attn_context *context) {
+    if (context->options.flags & ATTN_CONTEXT_BATCH_INVARIANT) return false;
+    return !context->forced || context->forced_length <= strlen("cpu") || is_blas(context->forced);
+}
+
 static attn_status open_cpu(attn_context *context) {
     const attn_context_options *options = &context->options;
     const attn_setting isa = read_setting("options.isa", options->isa, "ATTN_CPU_ISA");
+    const attn_setting blas = read_setting("options.blas", options->blas, "ATTN_BLAS");
+    if (blas.value && strcmp(blas.value, "off") != 0)
+        return attn_fail(ATTN_ERROR_UNSUPPORTED, "%s: is \"%.64s\", want off", blas.source, blas.value);
     const attn_device_options device_options = {.threads = options->threads,
                                                 .parallel_for = options->parallel_for,
                                                 .parallel_for_user = options->parallel_for_user,
                                                 .allocate = options->allocate,
                                                 .release = options->release,
                                                 .memory_user = options->memory_user,
-                                                .isa = isa.value};
+                                                .isa = isa.value,
+                                                .no_blas = blas.value ? blas.source : NULL,
+                                                .blas_choice = may_choose_blas(context),
+                                                .blas_forced = context->forced && is_blas(context->forced)};
     const char *message = "";
     const attn_status status = context->backend->open(&device_options, &context->device, &message);
     if (status == ATTN_ERROR_UNSUPPORTED)
@@ -136,10 +154,12 @@ static attn_status open_device(attn_context *context) {
 }
 
 attn_status attn_context_create(const attn_context_options *given, attn_context **created) {
+    ATTN_WITHOUT_CANCELLATION;
     if (!created) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "context: is NULL, want where to put the context");
     *created = NULL;
+    const size_t oldest = offsetof(attn_context_options, blas);
     attn_context_options options = ATTN_CONTEXT_OPTIONS_INIT;
-    attn_status status = given ? attn_read_struct("options", &options, sizeof options, sizeof options, given) : ATTN_OK;
+    attn_status status = given ? attn_read_struct("options", &options, sizeof options, oldest, given) : ATTN_OK;
     if (!status) status = check_options(&options);
     if (status) return status;
     if (!options.allocate) {
@@ -156,7 +176,7 @@ attn_status attn_context_create(const attn_context_options *given, attn_context 
         return status;
     }
     /* These are the caller's and may go when this call returns. */
-    context->options.implementation = context->options.isa = NULL;
+    context->options.implementation = context->options.isa = context->options.blas = NULL;
     context->options.cuda = NULL;
     *created = context;
     return ATTN_OK;
@@ -167,6 +187,7 @@ void attn_context_retain(attn_context *context) {
 }
 
 void attn_context_destroy(attn_context *context) {
+    ATTN_WITHOUT_CANCELLATION;
     if (!context || atomic_fetch_sub_explicit(&context->references, 1, memory_order_acq_rel) != 1) return;
     context->backend->close(context->device);
     attn_context_release(context, context);

@@ -2,6 +2,7 @@
 #include "lib/dispatch.h"
 
 #include "lib/names.h"
+#include "lib/process.h"
 #include "lib/status.h"
 
 #include <stdio.h>
@@ -113,6 +114,7 @@ static attn_status fail_with_refusals(const attn_choice *choice) {
 
 attn_status attn_select(const attn_context *context, const attn_question *question, attn_explain explain, void *user,
                         const attn_implementation **chosen) {
+    ATTN_WITHOUT_CANCELLATION;
     attn_choice choice = {context, question, false};
     *chosen = first_fitting(&choice);
     if (!*chosen) {

@@ -3,6 +3,7 @@
 #include "lib/layer.h"
 
 #include "lib/layer_kept.h"
+#include "lib/process.h"
 #include "lib/status.h"
 #include "lib/structs.h"
 
@@ -99,6 +100,7 @@ static attn_status report(const attn_plan *plan, attn_status status) {
 }
 
 static attn_status run(const attn_plan *plan, const attn_layer_call *call) {
+    ATTN_WITHOUT_CANCELLATION;
     return report(plan, plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, call));
 }
 

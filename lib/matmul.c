@@ -2,6 +2,7 @@
 /* The batched matrix product: descriptor, arguments, entry points. */
 #include "lib/names.h"
 #include "lib/plan.h"
+#include "lib/process.h"
 #include "lib/sizes.h"
 #include "lib/status.h"
 #include "lib/structs.h"
@@ -115,6 +116,7 @@ static attn_status resolve_call(const attn_plan *plan, const attn_matmul_args *a
 }
 
 attn_status attn_matmul(const attn_plan *plan, const attn_matmul_args *given) {
+    ATTN_WITHOUT_CANCELLATION;
     if (!plan || !given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", plan ? "args" : "plan");
     attn_matmul_args args = ATTN_MATMUL_ARGS_INIT;
     attn_matmul_call call;

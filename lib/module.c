@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/module.h"
 
+#include "lib/process.h"
 #include "lib/status.h"
 
 #include <dlfcn.h>
@@ -70,6 +71,8 @@ attn_status attn_load_cuda(const char *file, const attn_backend **backend) {
     module_path path;
     const attn_status status = find_module(file, path);
     if (status) return status;
+    if (attn_process_is_static())
+        return attn_fail(ATTN_ERROR_NO_MODULE, "options.cuda: %.256s can't be loaded into a static program", path);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (library) return adopt(library, path, backend);
     const char *why = dlerror();

@@ -2,6 +2,7 @@
 #include "lib/plan.h"
 
 #include "lib/names.h"
+#include "lib/process.h"
 #include "lib/status.h"
 
 #include <stdio.h>
@@ -93,6 +94,7 @@ static void log_plan(const attn_plan *plan) {
 }
 
 attn_status attn_plan_create(attn_context *context, const attn_question *question, attn_plan **created) {
+    ATTN_WITHOUT_CANCELLATION;
     attn_plan draft = {.context = context};
     if (question->layer) draft.problem = *question->layer;
     if (question->sdpa) draft.sdpa = *question->sdpa;

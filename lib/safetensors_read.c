@@ -1,6 +1,7 @@
 /* Reading safetensors files: opening from a path, a descriptor or memory; tensors by name; bounded reads and views.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "lib/process.h"
 #include "lib/quote.h"
 #include "lib/safetensors.h"
 #include "lib/status.h"
@@ -126,6 +127,7 @@ static attn_status check_opening(const void *source, const char *argument, uint6
 }
 
 attn_status attn_weights_open(const char *path, uint64_t flags, attn_weights_file **file) {
+    ATTN_WITHOUT_CANCELLATION;
     const attn_status status = check_opening(path, "path", flags, file);
     char quoted[ATTN_QUOTE_SIZE];
     int descriptor;
@@ -139,6 +141,7 @@ attn_status attn_weights_open(const char *path, uint64_t flags, attn_weights_fil
 }
 
 attn_status attn_weights_open_fd(int descriptor, uint64_t flags, attn_weights_file **file) {
+    ATTN_WITHOUT_CANCELLATION;
     const attn_status status = check_opening("", "descriptor", flags, file);
     if (status != ATTN_OK) return status;
     const int duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
@@ -147,6 +150,7 @@ attn_status attn_weights_open_fd(int descriptor, uint64_t flags, attn_weights_fi
 }
 
 attn_status attn_weights_open_memory(const void *data, size_t size, attn_weights_file **file) {
+    ATTN_WITHOUT_CANCELLATION;
     attn_status status = check_opening(data, "data", 0, file);
     if (status != ATTN_OK) return status;
     attn_weights_file *opened = calloc(1, sizeof *opened);
@@ -164,6 +168,7 @@ attn_status attn_weights_open_memory(const void *data, size_t size, attn_weights
 }
 
 void attn_weights_close(attn_weights_file *file) {
+    ATTN_WITHOUT_CANCELLATION;
     if (!file) return;
     attn_safetensors_release(&file->header);
     if (file->mapped) munmap((void *)file->memory, file->size);
@@ -225,6 +230,7 @@ static const attn_safetensors_entry *entry_of(const attn_weights_file *file, con
 
 attn_status attn_weights_read(const attn_weights_file *file, const attn_weights_tensor *tensor,
                               attn_weights_dtype dtype, void *buffer, size_t size) {
+    ATTN_WITHOUT_CANCELLATION;
     char name[ATTN_QUOTE_SIZE];
     size_t bytes;
     if (!file) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "file: is NULL");

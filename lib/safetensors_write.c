@@ -1,6 +1,7 @@
 /* Writing safetensors files: laid out in a fixed order, put in place whole.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "lib/process.h"
 #include "lib/quote.h"
 #include "lib/replace.h"
 #include "lib/safetensors.h"
@@ -202,6 +203,7 @@ static attn_status put_in_place(const char *path, const char *header, size_t hea
 
 attn_status attn_weights_write(const char *path, const attn_weights_entry *tensors, size_t count,
                                const attn_weights_metadata_entry *metadata, size_t metadata_count) {
+    ATTN_WITHOUT_CANCELLATION;
     if (!path) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "path: is NULL");
     if (!tensors && count > 0) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "tensors: is NULL");
     if (!metadata && metadata_count > 0) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "metadata: is NULL");

@@ -2,6 +2,7 @@
 /* The entry points of scaled-dot-product attention, each checked and handed on. */
 #include "lib/sdpa.h"
 
+#include "lib/process.h"
 #include "lib/status.h"
 #include "lib/structs.h"
 
@@ -28,6 +29,7 @@ attn_status attn_sdpa_forward_explain(attn_context *context, const attn_sdpa_des
 }
 
 attn_status attn_sdpa_forward(const attn_plan *plan, const attn_sdpa_forward_args *given) {
+    ATTN_WITHOUT_CANCELLATION;
     if (!plan || !given) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is NULL", plan ? "args" : "plan");
     attn_sdpa_forward_args args = ATTN_SDPA_FORWARD_ARGS_INIT;
     attn_sdpa_call call;

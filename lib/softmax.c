@@ -2,6 +2,7 @@
 /* The masked softmax, forward and backward: descriptor and entry points. */
 #include "lib/softmax.h"
 
+#include "lib/process.h"
 #include "lib/sizes.h"
 #include "lib/status.h"
 #include "lib/structs.h"
@@ -81,6 +82,7 @@ attn_status attn_softmax_backward_explain(attn_context *context, const attn_soft
 }
 
 static attn_status run(const attn_plan *plan, const attn_softmax_call *call) {
+    ATTN_WITHOUT_CANCELLATION;
     const attn_status status = plan->implementation->softmax->run(plan->implementation, plan->context->device, call);
     return status ? attn_fail(status, "%s: failed while running; outputs may be partly written",
                               plan->implementation->name)

@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "lib/carve.h"
+#include "lib/process.h"
 #include "lib/quote.h"
 #include "lib/safetensors.h"
 #include "lib/status.h"
@@ -246,6 +247,7 @@ static attn_status check_options(const attn_weights_layer_options *options) {
 
 attn_status attn_weights_load_layer(const attn_weights_file *file, const char *prefix,
                                     const attn_weights_layer_options *options, attn_weights_layer *layer) {
+    ATTN_WITHOUT_CANCELLATION;
     attn_weights_layer_options known = ATTN_WEIGHTS_LAYER_OPTIONS_INIT;
     attn_weights_layer loaded = ATTN_WEIGHTS_LAYER_INIT;
     attn_status status = ATTN_OK;
@@ -317,6 +319,7 @@ static bool has_part(const attn_weights_layer *layer, int part) {
 
 attn_status attn_weights_save_layer(const char *path, const char *prefix, const attn_weights_layer *layer,
                                     const attn_weights_metadata_entry *metadata, size_t metadata_count) {
+    ATTN_WITHOUT_CANCELLATION;
     if (!layer) return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "layer: is NULL");
     if (layer->struct_size < sizeof *layer)
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT,

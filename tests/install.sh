@@ -47,10 +47,19 @@ only_attn_symbols() {
     ! grep -v '^attn_' <<<"$symbols"
 }
 
+# header_alone HEADER COMPILER...: the header, and each of its initialisers in use.
 header_alone() {
-    local header=$1
+    local header=$1 macro type
     shift
-    echo "#include <$header>" | "$@" "${strict[@]}" -I "$prefix/include" -fsyntax-only -
+    {
+        echo "#include <$header>"
+        echo "int main(void) {"
+        sed -n 's/^#define \(ATTN_[A-Z0-9_]*\)_INIT\b.*/\1/p' "$prefix/include/$header" | sort -u | while read -r macro; do
+            type=$(tr '[:upper:]' '[:lower:]' <<<"$macro")
+            echo "    $type of_$type = ${macro}_INIT; (void)of_$type;"
+        done
+        echo "    return 0; }"
+    } | "$@" "${strict[@]}" -I "$prefix/include" -fsyntax-only -
 }
 
 by_cmake() {
@@ -71,6 +80,18 @@ by_pkg_config() {
     "${cxx[@]}" -std=c++17 "${strict[@]}" "$here/consumer/consumer.cpp" $flags -Wl,-rpath,"$libdir" -o "$scratch/pkg_cpp"
 }
 
+# With an absolute folder of libraries, as NixOS and hand-made prefixes have it: where pkg-config then looks for the headers.
+absolute_folder() {
+    local flags
+    cmake -S "$here/.." -B "$scratch/absolute" -DCMAKE_C_COMPILER="${cc[0]}" -DATTN_WEIGHTS=OFF -DATTN_TESTS=OFF -DATTN_BENCH=OFF \
+        -DATTN_TOOLS=OFF -DATTN_EXAMPLES=OFF -DATTN_IMDB=OFF "$@"
+    flags=$(PKG_CONFIG_PATH=$scratch/absolute pkg-config --cflags --libs attention)
+    echo "$flags"
+    [ "$(xargs <<<"$flags")" = "-I$scratch/elsewhere/include -L$scratch/elsewhere/lib64 -lattention" ]
+}
+
+as_subproject() { cmake -S "$here/consumer/parent" -B "$scratch/parent" -DCMAKE_C_COMPILER="${cc[0]}" -DATTENTION="$here/.."; }
+
 check "cmake --install" cmake --install "$build" --prefix "$prefix"
 pc=$(find "$prefix" -name attention.pc)
 libdir=$(dirname "$(dirname "$pc")")
@@ -82,14 +103,23 @@ if [ -n "$library" ]; then check "only attn_ symbols are exported" only_attn_sym
 if [ -n "$archive" ]; then check "only attn_ symbols in the archive" only_attn_symbols "$archive" -g; fi
 for header in "$prefix"/include/attention/*.h; do
     name=attention/$(basename "$header")
-    check "$name alone, C11" header_alone "$name" "${cc[@]}" -std=c11 -x c
-    check "$name alone, C++17" header_alone "$name" "${cxx[@]}" -std=c++17 -x c++
+    for standard in c11 c17 c2x; do
+        check "$name alone, $standard" header_alone "$name" "${cc[@]}" -std="$standard" -x c
+    done
+    for standard in c++11 c++14 c++17 c++20 c++2b; do
+        check "$name alone, $standard" header_alone "$name" "${cxx[@]}" -std="$standard" -x c++
+    done
 done
 check "build by find_package" by_cmake
 check "build by pkg-config" by_pkg_config
 for program in cmake/consumer_c cmake/consumer_cpp pkg_c pkg_cpp; do
     check "run $program" "$scratch/$program"
 done
+check "attention.pc, absolute library folder" absolute_folder \
+    -DCMAKE_INSTALL_PREFIX="$scratch/elsewhere" -DCMAKE_INSTALL_LIBDIR="$scratch/elsewhere/lib64"
+check "attention.pc, absolute folders" absolute_folder -DCMAKE_INSTALL_PREFIX=/usr \
+    -DCMAKE_INSTALL_LIBDIR="$scratch/elsewhere/lib64" -DCMAKE_INSTALL_INCLUDEDIR="$scratch/elsewhere/include"
+check "as a part of another project" as_subproject
 for program in "$prefix"/bin/*; do
     check "$(basename "$program") --help" "$program" --help
 done

@@ -95,6 +95,13 @@ Test(blas, products_of_every_size) {
     }
 }
 
+/* The fake aborts at a product for which the real one would have to map a buffer. */
+Test(blas, no_product_maps_a_buffer) {
+    static const char *const crowd[] = {HOST, "crowd", NULL};
+    const char *settings[] = {"FAKE_OPENBLAS_CORE=Zen", "LD_LIBRARY_PATH=" FAKE_FOLDER, NULL};
+    expect_success(crowd, settings);
+}
+
 Test(blas, a_build_without_threads_needs_no_limit) {
     const char *settings[] = {"FAKE_OPENBLAS_PARALLEL=0", "LD_LIBRARY_PATH=" FAKE_FOLDER, NULL};
     expect_healthy_walk(ATTENTION_CASES, settings);

@@ -43,6 +43,7 @@
  * Threads
  *   A context and a plan may be used by many threads at once; each concurrent run needs a workspace of its own.
  *   When the library's threads are busy with another run, a run proceeds in its caller's thread.
+ *   A thread is not cancelled (pthread_cancel) inside the library: the request waits for the host's next cancellation point.
  *
  * Determinism
  *   Same call, same machine, same library: same bits, whatever the number of threads. For one fused plan an
@@ -166,6 +167,7 @@ typedef struct attn_context_options {
         isa; /* the highest CPU instruction set to use: "scalar", "avx2", "avx512"; one that the CPU lacks is refused; NULL: ATTN_CPU_ISA, else the best */
     attn_device_kind device;
     const struct attn_cuda_options *cuda; /* with ATTN_DEVICE_CUDA, from attention_cuda.h; NULL: its defaults */
+    const char *blas; /* "off": load none, implementations on one are refused; NULL: ATTN_BLAS, else load it when needed */
 } attn_context_options;
 
 #ifdef __cplusplus
@@ -176,12 +178,16 @@ typedef struct attn_context_options {
 #endif
 
 /* Makes a context. options may be NULL for the defaults.
- * The environment is read here and nowhere else: ATTN_IMPL and ATTN_CPU_ISA stand in for the options of the same
- * meaning where these are NULL (an empty string counts as unset, in both). An unknown value is an error, from either source.
+ * The environment is read here and nowhere else: ATTN_IMPL, ATTN_CPU_ISA and ATTN_BLAS stand in for the options of the
+ * same meaning where these are NULL (an empty string counts as unset, in both). An unknown value is an error, from either source.
  * No other thread may change the environment meanwhile.
  * Threads are started here. When the system refuses to start one, the context works with those it has (down to none:
  * runs are then serial); results are the same bits.
- * After fork() the child may use a context made before it: its runs proceed without the library's threads.
+ * After fork() the child may use a context made before it: its runs proceed without the library's threads. It is no matter
+ * how the child was made, nor which process id it has.
+ * No BLAS is loaded here, but when a plan is made that is to run on one or is explained, or attn_context_blas is asked. It then
+ * stays loaded. It is loaded so that it starts no threads; where that can't be done safely (a static program, no thread to be had
+ * at the limit of threads, little address space), its implementations are refused with that reason.
  * ATTN_ERROR_INVALID_ARGUMENT, ATTN_ERROR_UNSUPPORTED, ATTN_ERROR_OUT_OF_MEMORY, and with ATTN_DEVICE_CUDA those that
  * attention_cuda.h lists. On error *context is NULL. */
 ATTN_API attn_status attn_context_create(const attn_context_options *options, attn_context **context);
@@ -199,7 +205,8 @@ ATTN_API const char *attn_context_isa(const attn_context *context);
  * CUDA the device's name. */
 ATTN_API const char *attn_context_cpu_features(const attn_context *context);
 
-/* The BLAS that compositions run on, with version and core, such as "OpenBLAS 0.3.21 SkylakeX"; or why there is none. */
+/* The BLAS that compositions run on, with version and core, such as "OpenBLAS 0.3.21 SkylakeX"; or why there is none. Loads it
+ * where no plan did yet. */
 ATTN_API const char *attn_context_blas(const attn_context *context);
 
 /* Every implementation that this build of the library has, in order of preference; whether it can run here and for a

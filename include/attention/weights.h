@@ -186,9 +186,13 @@ typedef struct attn_weights_layer_options {
     int64_t units;          /* U; 0: there must be no w_c */
 } attn_weights_layer_options;
 
+#ifdef __cplusplus
+#define ATTN_WEIGHTS_LAYER_OPTIONS_INIT attn_weights_layer_options_init()
+#else
 #define ATTN_WEIGHTS_LAYER_OPTIONS_INIT                                                                           \
     {.struct_size = sizeof(attn_weights_layer_options), .score = ATTN_ANY, .features = ATTN_ANY,                  \
      .query_features = ATTN_ANY, .score_width = ATTN_ANY, .units = ATTN_ANY}
+#endif
 
 /* A layer's weights, with the sizes that a descriptor of a plan takes. */
 typedef struct attn_weights_layer {
@@ -204,8 +208,12 @@ typedef struct attn_weights_layer {
     attn_layer_weights weights;
 } attn_weights_layer;
 
+#ifdef __cplusplus
+#define ATTN_WEIGHTS_LAYER_INIT attn_weights_layer_init()
+#else
 #define ATTN_WEIGHTS_LAYER_INIT                                                                                   \
     {.struct_size = sizeof(attn_weights_layer), .weights = ATTN_LAYER_WEIGHTS_INIT}
+#endif
 
 /* Loads one attention layer.
  *
@@ -236,6 +244,24 @@ ATTN_API void attn_weights_layer_free(attn_weights_layer *layer);
  * attn_weights_write: same input, same bytes. Sizes are taken from the structure. Statuses of attn_weights_write. */
 ATTN_API attn_status attn_weights_save_layer(const char *path, const char *prefix, const attn_weights_layer *layer,
                                              const attn_weights_metadata_entry *metadata, size_t metadata_count);
+
+/* The initialisers for C++, which has no designated ones before C++20. */
+#ifdef __cplusplus
+static inline attn_weights_layer_options attn_weights_layer_options_init() {
+    attn_weights_layer_options options = attn_weights_layer_options();
+    options.struct_size = sizeof options;
+    options.score = ATTN_ANY;
+    options.features = options.query_features = options.score_width = options.units = ATTN_ANY;
+    return options;
+}
+
+static inline attn_weights_layer attn_weights_layer_init() {
+    attn_weights_layer layer = attn_weights_layer();
+    layer.struct_size = sizeof layer;
+    layer.weights = attn_layer_weights_init();
+    return layer;
+}
+#endif
 
 #ifdef __cplusplus
 }

@@ -96,23 +96,22 @@ static void fill(float *to, size_t count) {
 int main(void) {
     static const size_t rows[] = {1, 31, 48, 61, 100}, columns[] = {1, 18, 63, 65, 145, 210},
                         depths[] = {1, 31, 86, 301, 1030}, ends[] = {1, 4, 92, 93, 96, 97, 230, 448, 9216, 10000};
-    attn_openblas blas;
-    attn_openblas_open(&blas);
-    if (!blas.library) return puts(blas.text), 1;
+    static attn_openblas_slot slot;
+    const attn_openblas *blas = attn_openblas_of(&slot);
+    if (!blas->usable) return puts(blas->text), 1;
     fill(a, sizeof a / sizeof *a);
     fill(b, sizeof b / sizeof *b);
     fill(x, sizeof x / sizeof *x);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
-            for (size_t p = 0; p < sizeof depths / sizeof *depths; p++) products(&blas, rows[i], columns[j], depths[p]);
+            for (size_t p = 0; p < sizeof depths / sizeof *depths; p++) products(blas, rows[i], columns[j], depths[p]);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
             for (size_t p = 0; p < sizeof depths / sizeof *depths; p++)
-                transposed_first(&blas, rows[i], columns[j], depths[p]);
+                transposed_first(blas, rows[i], columns[j], depths[p]);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         for (size_t j = 0; j < sizeof ends / sizeof *ends; j++)
-            if (ends[i] * (ends[j] + 1) <= MOST) vectors(&blas, ends[i], ends[j]);
-    attn_openblas_close(&blas);
+            if (ends[i] * (ends[j] + 1) <= MOST) vectors(blas, ends[i], ends[j]);
     printf("%lu passed, %lu failed\n", passed, failed);
     return failed || !passed;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stands in for libopenblas.so.0 (by LD_LIBRARY_PATH): computes naively, and aborts where the real one would wake its
- * threads, take a buffer that callers share, or call xerbla. What it says it is comes from the environment:
+ * threads, map a buffer in a product, take one that callers share, or call xerbla. What it says it is comes from the environment:
  *   FAKE_OPENBLAS_CONFIG     openblas_get_config, by default that of Debian 12
  *   FAKE_OPENBLAS_CORE       openblas_get_corename, by default Haswell
  *   FAKE_OPENBLAS_PARALLEL   openblas_get_parallel, by default 1: threads of its own */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,25 @@ const char *openblas_get_config(void) {
 }
 const char *openblas_get_corename(void) { return setting("FAKE_OPENBLAS_CORE", "Haswell"); }
 int openblas_get_parallel(void) { return atoi(setting("FAKE_OPENBLAS_PARALLEL", "1")); }
+
+/* Buffers, which the real one maps when more are taken at one moment than ever before; not in a product, the library promises. */
+static atomic_int taken, mapped, packing;
+static char buffer;
+
+__attribute__((visibility("default"))) void *blas_memory_alloc(int position);
+__attribute__((visibility("default"))) void blas_memory_free(void *given);
+
+void *blas_memory_alloc(int position) {
+    (void)position;
+    const int now = atomic_fetch_add(&taken, 1) + 1;
+    if (now > atomic_load(&mapped)) atomic_store(&mapped, now);
+    return &buffer;
+}
+
+void blas_memory_free(void *given) {
+    (void)given;
+    atomic_fetch_sub(&taken, 1);
+}
 
 static void demand(bool kept, const char *what, int m, int n, int k) {
     if (kept) return;
@@ -69,6 +89,8 @@ static void check_gemv(int order, int trans, int m, int n, int lda, int incx, in
     void gemm(int order, int trans_a, int trans_b, int m, int n, int k, real alpha, const real *a, int lda,            \
               const real *b, int ldb, real beta, real *c, int ldc) {                                                   \
         check_gemm(order, trans_a, trans_b, m, n, k, lda, ldb, ldc);                                                   \
+        const int one = !small_kernel(trans_b == TRANS, m, n, k);                                                      \
+        demand(atomic_fetch_add(&packing, one) + one <= atomic_load(&mapped), "no buffer", m, n, k);                   \
         for (long i = 0; i < m; i++)                                                                                   \
             for (long j = 0; j < n; j++) {                                                                             \
                 wide sum = 0;                                                                                          \
@@ -77,6 +99,7 @@ static void check_gemv(int order, int trans, int m, int n, int lda, int incx, in
                            (trans_b == TRANS ? b[j * ldb + p] : b[p * ldb + j]);                                       \
                 c[i * ldc + j] = (real)(alpha * sum + (beta == 0 ? 0 : (wide)beta * c[i * ldc + j]));                  \
             }                                                                                                          \
+        atomic_fetch_sub(&packing, one);                                                                               \
     }                                                                                                                  \
     __attribute__((visibility("default"))) void gemv(int order, int trans, int m, int n, real alpha, const real *a,    \
                                                      int lda, const real *x, int incx, real beta, real *y, int incy);  \
