@@ -140,7 +140,7 @@ attn_status multiply_scores(const composition &c, const attn_sdpa_tile &t) {
     g.a = moved(call->q, place(call->q_strides, t.item, t.head, t.query), s.dtype);
     g.b = moved(call->k, place(call->k_strides, t.item, t.head / c.group, t.key), s.dtype);
     g.c = t.scores;
-    return c.blas->multiply_in_parts(g, s.dtype == ATTN_FLOAT32 ? +ATTN_SCORE_TERMS : s.head_dim);
+    return s.dtype == ATTN_FLOAT32 ? c.blas->multiply_in_parts(g, s.head_dim) : c.blas->multiply(g);
 }
 
 attn_status find_scores(const composition &c, const attn_sdpa_tile &t, bool again) {
@@ -163,7 +163,7 @@ attn_status multiply_values(const composition &c, const attn_sdpa_tile &t) {
     g.columns = t.width, g.alpha = 1.0f, g.beta = !t.first ? 1.0f : 0.0f;
     g.a = t.exponentials, g.c = t.context;
     g.b = c.cleans ? t.clean : moved(call->v, place(call->v_strides, t.item, t.head / c.group, t.key), s.dtype);
-    return c.blas->multiply_in_parts(g, s.dtype == ATTN_FLOAT32 ? +ATTN_VALUE_TERMS : t.keys);
+    return s.dtype == ATTN_FLOAT32 ? c.blas->multiply_in_parts(g, s.keys) : c.blas->multiply(g);
 }
 
 /* The keys [t.key, t.key + t.keys), into the context. */

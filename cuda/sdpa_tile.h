@@ -17,9 +17,6 @@ enum : std::size_t {
     ATTN_TILE_KEYS = ATTN_CUDA_SDPA_KEYS,
     ATTN_TILE_QUERIES = ATTN_CUDA_SDPA_QUERIES, /* where not every query sees every key, and backward */
     ATTN_TILE_PITCH = 8,                        /* rows of scores are multiples of 16 bytes */
-    ATTN_SCORE_TERMS =
-        32, /* of a score in float32, and keys of a sum of values: longer sums are added up from such parts */
-    ATTN_VALUE_TERMS = 256
 };
 
 struct attn_sdpa_tile {

@@ -59,7 +59,7 @@ defects=(
     # reads and writes past the end, of H and of shared memory
     'row_group.h|step + mine() < limit|step + mine() <= limit|dot_lengths_f32'
     'warp_row.h|place(v) + j < features ? attn|place(v) + j <= features ? attn|dot_odd_f32'
-    'attend.cu|WARPS * (2 + attend.features)|WARPS * (1 + attend.features)|dot_odd_f32'
+    'attend.cu|WARPS * (3 + attend.features)|WARPS * (2 + attend.features)|dot_odd_f32'
     'product_tile.h|inside && i < left ?|inside && i <= left ?|luong_odd_f32'
     'product_tile.h|group() * ATTN_PRODUCT_TERMS);|0);|luong_d129_f32'
     'product_tile.h|g < ATTN_PRODUCT_GROUPS; g++|g + 1 < ATTN_PRODUCT_GROUPS; g++|luong_d129_f32'
@@ -80,9 +80,9 @@ defects=(
     'attend_back.cu|!first, plain|false, plain|luong_queries_f32'
     'attend_back.cu|(b.query * p.chunks + c.index)|(b.query * p.chunks)|luong_range_f32'
     'attend_back.cu|own *= rows.weight;||dot_odd_f32'
-    'attend_back.cu|sum = rows.total(sum);||luong_odd_f32'
+    'attend_back.cu|rows.total(products.total())|products.total()|luong_odd_f32'
     'attend_back.cu|step + g < c.last)|step + g <= c.last)|dot_d3_f32'
-    'query_back.cu|p.part_mean && c < p.chunks|p.part_mean && c + 1 < p.chunks|dot_t500_f32'
+    'query_back.cu|c < p.chunks; c++) means|c + 1 < p.chunks; c++) means|dot_t500_f32'
     'query_back.cu|p.add ? row[i % p.width]|p.add && p.more ? row[i % p.width]|luong_odd_f32'
     "gram.cu|column0, right);"$'\n'"        $barrier|column0, right);|luong_d100_f32"
     'gram.cu|query < last && column|query <= last && column|luong_b65_f32'
@@ -109,7 +109,7 @@ defects=(
     "additive.cu|left, false);"$'\n'"        $barrier|left, false);|bahdanau_d64_f32"
     'additive.cu|if (attends(first + threadIdx.x)) weight|if (first + threadIdx.x < rows.count) weight|bahdanau_mask_f32'
     'additive.cu|h.base += feature, ||bahdanau_d300_f32'
-    'additive.cu|if (feature == 0) sum|sum|bahdanau_d300_f32'
+    'additive.cu|if (feature == 0) exponentials|exponentials|bahdanau_d300_f32'
     'additive.cu|if (p.weights) softmax.write_weights();||bahdanau_odd_f32'
     'additive_tile.h|FLOATS = Tile::ROWS + |FLOATS = |bahdanau_d64_f32'
     "additive_back.cu|= of_warp;"$'\n'"        }"$'\n'"        $barrier|= of_warp; }|bahdanau_d64_f32"
@@ -158,7 +158,7 @@ defects=(
     'softmax.cu|highest == -INFINITY ? 0.0f : highest|highest|'"$softmax"
     'softmax.cu|highest = fmaxf(|highest = fminf(|'"$softmax"
     'softmax.cu|0.0f : p.scale * weight|0.0f : weight|'"$softmax"
-    'softmax.cu|if (weight != 0.0f) mean|mean|'"$softmax"
+    'softmax.cu|if (weight != 0.0f) products|products|'"$softmax"
     'row_team.h|unsigned i = 1; i < WARPS|unsigned i = 2; i < WARPS|'"$softmax"
     "row_team.h|parts[i]);"$'\n'"        $barrier|parts[i]);|$softmax"
     'row_team.h|? attn_launch(kernel<element, ATTN_TEAM_WARPS>|? attn_launch(kernel<element, ATTN_TEAM_WARPS / 2>|'"$softmax"
@@ -222,7 +222,7 @@ defects=(
     'composition_backward.cu|p.scores, p.context, t.query > 0);|p.scores, p.context, false);|composition/bahdanau*'
     'composition_backward.cu|p.gradients, t.query > 0, p.dz|p.gradients, true, p.dz|bahdanau_d1030_f32'
     'composition_backward.cu|if (!status && what.moments) status|status|dot_d1030_all_f32'
-    'composition_backward.cu|grad().add_weights ? nullptr : grad().bahdanau_w2|grad().bahdanau_w2|bahdanau_d1030_f32'
+    'composition_backward.cu|p.weights, 1, 1, elements, static_cast<float *>(to), true|p.weights, 1, 1, elements, static_cast<float *>(to), false|bahdanau_d1030_f32'
     # H in 16 bits: widened amiss, taken for float32's
     'row_group.h|const Element *const first = h.base +|const Element *const first = h.base + 1 +|f16:luong_odd_f32'
     'items.h|if (stored == ATTN_FLOAT16)|if (stored == ATTN_FLOAT16 && i > 0)|f16:dot_odd_f32'
