@@ -12,6 +12,13 @@ enum : unsigned { WARPS = 4, THREADS = WARPS * ATTN_WARP };
 /* A shorter chunk keeps more of a large GPU busy with few items; its part costs as much as one step of it. */
 enum : std::size_t { SHORTEST_CHUNK = 128 };
 
+/* Of a query's chunks. Tests have a lower limit, so that small cases have long chunks. */
+#ifdef ATTN_LOW_LIMITS
+enum : std::size_t { MOST_CHUNKS = 4 };
+#else
+enum : std::size_t { MOST_CHUNKS = ATTN_ATTEND_MOST_CHUNKS };
+#endif
+
 /* Where a warp's share of a chunk is, in shared memory. The sum is in two levels, as of long chunks it has many parts. */
 struct warp_share {
     float *maximum, *sum, *rounds, *context;
@@ -127,7 +134,14 @@ struct shares {
     }
 };
 
-template <unsigned VECTORS, typename Element> __global__ void chunk_kernel(const __grid_constant__ attn_attend p) {
+/* Blocks that a multiprocessor has at a time: the sums of long chunks may not cost one. */
+template <unsigned VECTORS> struct blocks_at_once {
+    enum : unsigned { COUNT = VECTORS == 1 ? 5 : VECTORS == 2 ? 4 : 3 };
+};
+
+template <unsigned VECTORS, typename Element>
+__global__ void __launch_bounds__(THREADS, blocks_at_once<VECTORS>::COUNT)
+    chunk_kernel(const __grid_constant__ attn_attend p) {
     float *const maxima = reinterpret_cast<float *>(attn_shared), *const sums = maxima + WARPS;
     float *const rounds = sums + WARPS, *const contexts = rounds + WARPS;
     const std::size_t query = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
@@ -158,7 +172,7 @@ template <unsigned VECTORS, typename Element> __global__ void chunk_kernel(const
 } // namespace
 
 std::size_t attn_attend_steps(std::size_t timesteps) {
-    const std::size_t least = (timesteps + ATTN_ATTEND_MOST_CHUNKS - 1) / ATTN_ATTEND_MOST_CHUNKS;
+    const std::size_t least = (timesteps + MOST_CHUNKS - 1) / MOST_CHUNKS;
     return least > SHORTEST_CHUNK ? least : SHORTEST_CHUNK;
 }
 

@@ -75,8 +75,16 @@ template <typename Element, unsigned WARPS> __global__ void weigh_kernel(const _
     const float earlier = p.first ? 0.0f : p.sum[r];
     const float factor = earlier == 0.0f ? -1.0f : expf(before - base);
     p.maximum[r] = highest;
-    p.sum[r] = earlier == 0.0f ? sum : earlier * factor + sum;
     p.factor[r] = factor;
+    if (earlier == 0.0f) {
+        p.sum[r] = sum;
+        p.lost[r] = 0.0f;
+        return;
+    }
+    /* What the addition rounds away is kept beside the sum (Knuth's TwoSum): a row may have very many tiles. */
+    const float kept = earlier * factor, whole = kept + sum, added = whole - kept;
+    p.sum[r] = whole;
+    p.lost[r] = p.lost[r] * factor + ((kept - (whole - added)) + (sum - added));
 }
 
 __global__ void rescale_kernel(const __grid_constant__ attn_sdpa_tile p) {
@@ -102,7 +110,7 @@ struct row_total {
         context_factor; /* context_factor: of the context before it is divided by the sum; 0: nothing was attended */
 
     __device__ row_total(const attn_sdpa_tile &p, std::size_t row, std::size_t head)
-        : maximum(p.nothing ? -INFINITY : p.maximum[row]), sum(p.nothing ? 0.0f : p.sum[row]),
+        : maximum(p.nothing ? -INFINITY : p.maximum[row]), sum(p.nothing ? 0.0f : p.sum[row] + p.lost[row]),
           context_factor(sum == 0.0f ? 0.0f : 1.0f) {
         if (!p.sinks) return;
         const float sink = p.sinks[head], highest = fmaxf(maximum, sink);

@@ -95,8 +95,9 @@ template <unsigned VECTORS> struct attn_warp_row {
                 if (place(v) + j < features) row[place(v) + j] = value[v][j];
     }
 
-    /* row = kept row + by this */
-    __device__ void add_to(float *row, std::size_t features, float kept, float by) const {
+    /* row = kept row + by this. One element after the other, as volatile ones are: the compiler would load them all at
+     * once, in registers that the kernel's rows need. */
+    __device__ void add_to(volatile float *row, std::size_t features, float kept, float by) const {
         for (unsigned v = 0; v < VECTORS; v++)
             for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++)
                 if (place(v) + j < features) row[place(v) + j] = kept * row[place(v) + j] + by * value[v][j];

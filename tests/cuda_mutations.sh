@@ -191,7 +191,7 @@ defects=(
     'sdpa.cu|least(limits.queries, s.queries - t.query)|limits.queries|'"$float32"
     'sdpa_tile.cu|if (more == -INFINITY) return -INFINITY;||'"$float32"
     'sdpa_tile.cu|(r / p.queries / p.group) * p.keys|(r / p.queries) * p.keys|'"$float32"
-    'sdpa_tile.cu|earlier == 0.0f ? sum : earlier * factor + sum|sum|'"$float32"
+    'sdpa_tile.cu|whole = kept + sum|whole = sum|'"$float32"
     'sdpa_tile.cu|: p.context[i] * factor|: p.context[i]|'"$float32"
     'sdpa_tile.cu|context_factor *= kept;||'"$float32"
     'sdpa_tile.cu|p.softcap * tanhf(product / p.softcap)|tanhf(product / p.softcap)|'"$float32"
