@@ -38,9 +38,8 @@ static double random_positive(random_state *r) { return 0.875 + 0.125 * random_u
 
 double kit_hostile_value(kit_fill fill, uint64_t *state, double first, size_t row, size_t rows, size_t width) {
     random_state r = {*state};
-    const double random = row == 0 || fill == KIT_NEAR_ONE || fill == KIT_ONE_HUGE || fill == KIT_GROWING
-                              ? random_positive(&r)
-                              : first;
+    const double random =
+        row == 0 || fill == KIT_NEAR_ONE || fill == KIT_ONE_HUGE || fill == KIT_GROWING ? random_positive(&r) : first;
     *state = r.state;
     switch (fill) {
     case KIT_NEAR_ONE:
@@ -103,10 +102,9 @@ static double *fill_weights(random_state *r, const kit_case *spec, size_t rows, 
     double *values = kit_array(rows * columns, sizeof *values);
     const double limit = sqrt(6 / (double)(rows + columns)) * (spec->weight_scale != 0 ? spec->weight_scale : 1);
     for (size_t i = 0; i < rows * columns; i++)
-        values[i] = spec->fill == KIT_INTEGER ? (double)random_below(r, 3) - 1
-                    : kit_is_hostile(spec->fill)
-                        ? rounded(spec->dtype, limit * random_positive(r))
-                        : rounded(spec->dtype, limit * random_uniform(r));
+        values[i] = spec->fill == KIT_INTEGER    ? (double)random_below(r, 3) - 1
+                    : kit_is_hostile(spec->fill) ? rounded(spec->dtype, limit * random_positive(r))
+                                                 : rounded(spec->dtype, limit * random_uniform(r));
     return values;
 }
 
@@ -139,7 +137,7 @@ static void fill_mask(random_state *r, const kit_case *spec, size_t items, size_
 
 double kit_fill_gradient(const kit_case *spec, uint64_t *state) {
     random_state r = {*state};
-    const double value = spec->fill == KIT_INTEGER      ? (double)random_below(&r, 5) - 2
+    const double value = spec->fill == KIT_INTEGER    ? (double)random_below(&r, 5) - 2
                          : kit_is_hostile(spec->fill) ? rounded(spec->dtype, random_positive(&r))
                                                       : rounded(spec->dtype, random_normal(&r));
     *state = r.state;

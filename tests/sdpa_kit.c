@@ -175,7 +175,8 @@ static void fill_masks(const sdpa_case *spec, uint64_t *state, sdpa_content *con
 }
 
 /* Rows of one item and head after the other. */
-static void fill_hostile(const sdpa_case *spec, uint64_t *state, double *values, size_t heads, size_t rows_, size_t width) {
+static void fill_hostile(const sdpa_case *spec, uint64_t *state, double *values, size_t heads, size_t rows_,
+                         size_t width) {
     for (size_t i = 0; i < heads * rows_ * width; i++) {
         const size_t row = i / width % rows_;
         const double value = kit_hostile_value(spec->fill, state, values[i - row * width], row, rows_, width);
