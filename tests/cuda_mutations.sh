@@ -74,6 +74,8 @@ defects=(
     'attend_finish.cu|expf(*weight - p.maximum[query])|expf(*weight)|luong_t500_f32'
     'attend.cu|context.scale(kept);||dot_t500_f32'
     'attend.cu|sum *= kept;||dot_t500_f32'
+    'attend.cu|more = kept * *share.sum|more = *share.sum|luong_growing_4097_f32'
+    'attend.cu|context.add_to(share.context, features, kept, by)|context.add_to(share.context, features, 1.0f, by)|luong_growing_4097_f32'
     'warp_row.h|from == to ? 1.0f : |from != from ? 1.0f : |dot_mask_all_f32'
     "attend_back.cu|p.features, false);"$'\n'"        $barrier|p.features, false);|luong_t500_f32"
     "attend_back.cu|+ f] = sum;"$'\n'"        }"$'\n'"        $barrier|+ f] = sum; }|luong_queries_f32"
