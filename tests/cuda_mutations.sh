@@ -37,7 +37,7 @@ softmax='blocks/softmax*' products='blocks/products*' float32='sdpa/float32*' fl
 # file | what stands there | what is planted | cases that must fail, behind the storage of H where it is another than float32
 defects=(
     # barriers: one removed, one that not all threads reach
-    "attend.cu|sums[warp] = state.sum;"$'\n'"    $barrier|sums[warp] = state.sum;|luong_d100_f32"
+    "attend.cu|*share.sum += *share.rounds;"$'\n'"    $barrier|*share.sum += *share.rounds;|luong_d100_f32"
     "product_tile.h|fill(element, k0);"$'\n'"            $barrier|fill(element, k0);|luong_d100_f32"
     "product_tile.h|load(k0 + ATTN_PRODUCT_ROUND);"$'\n'"            $barrier|load(k0 + ATTN_PRODUCT_ROUND);|luong_d129_f32"
     'product.cu|tile.load(0);|if (tile.column0 + tile.column() >= p.columns) return; tile.load(0);|luong_d100_f32'
@@ -149,7 +149,7 @@ defects=(
     'backward.cu|fold_weights, !p.folded|fold_weights, true|luong_query_wider_f32'
     'forward.cu|if (kept.scores) p.scores = kept.scores;||bahdanau_odd_f32'
     # ranges and masks
-    'attend.cu|range.start + first + warp * ROWS, range.start + last|first + warp * ROWS, last|luong_range_f32'
+    'attend.cu|query, q, range.start + first + warp|query, q, first + warp|luong_range_f32'
     'items.h|range.length - 1|range.length - (range.length > 1 ? 2 : 1)|luong_lengths_f32'
     'items.h|row) * items.mask_query|item) * items.mask_query|luong_mask_all_queries_f32'
     'items.h|attn_clamp(items.lengths[item], range.length)|items.lengths[item]|suite'
