@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/vec.h"
 
+#include "cpu/kernel_sum.h"
+
 #include "cpu/kernel_partial.h"
 
 #include "cpu/kernel_dot.h"

@@ -2,6 +2,7 @@
 #include "cuda/additive.h"
 
 #include "cuda/additive_tile.h"
+#include "cuda/long_sum.h"
 #include "cuda/row_group.h"
 #include "cuda/row_team.h"
 
@@ -47,7 +48,10 @@ __device__ void add_scores(const attn_additive_scores &p, const attn_tile_rows &
 /* The softmax of one query over the block's chunk, whose scores are there. */
 template <typename Element> struct chunk_softmax {
     typedef attn_row_team<ATTN_TILE_WARPS> team;
-    enum : unsigned { FLOATS = ROWS + ATTN_TILE_WARPS * SLAB };
+    enum : unsigned {
+        FLOATS = ROWS + ATTN_TILE_WARPS * SLAB,
+        PART = ATTN_SUM_TERMS * ATTN_TILE_WARPS / ROWS /* times ROWS rows, before they are added to the whole */
+    };
     const attn_additive_scores &p;
     const attn_tile_rows rows;
     const std::size_t query;
@@ -105,18 +109,23 @@ template <typename Element> struct chunk_softmax {
 
     __device__ void take(std::size_t part) const {
         const float maximum = highest();
-        float sum = 0.0f;
+        attn_long_sum<3> exponentials;
         for (std::size_t feature = 0; feature < p.in.features; feature += SLAB) {
-            attn_warp_row<1> context;
+            attn_warp_row<1> context, some;
             context.fill(0.0f);
+            some.fill(0.0f);
             for (std::size_t first = 0; first < rows.count; first += ROWS) {
                 const float weight = weigh(first, maximum);
-                if (feature == 0) sum += weight;
-                add_rows(first, feature, context);
+                if (feature == 0) exponentials.add(weight);
+                add_rows(first, feature, some);
+                if (first / ROWS % PART != PART - 1) continue;
+                context.add(1.0f, some);
+                some.fill(0.0f);
             }
+            context.add(1.0f, some);
             put(context, part, feature);
         }
-        sum = team::sum(sum);
+        const float sum = team::sum(exponentials.total());
         if (threadIdx.x == 0) p.part_maximum[part] = maximum, p.part_sum[part] = sum;
     }
 

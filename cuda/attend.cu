@@ -12,8 +12,21 @@ enum : unsigned { WARPS = 4, THREADS = WARPS * ATTN_WARP };
 /* A shorter chunk keeps more of a large GPU busy with few items; its part costs as much as one step of it. */
 enum : std::size_t { SHORTEST_CHUNK = 128 };
 
-/* What a warp has of its share of a chunk. */
+/* Of a query's chunks. Tests have a lower limit, so that small cases have long chunks. */
+#ifdef ATTN_LOW_LIMITS
+enum : std::size_t { MOST_CHUNKS = 4 };
+#else
+enum : std::size_t { MOST_CHUNKS = ATTN_ATTEND_MOST_CHUNKS };
+#endif
+
+/* Where a warp's share of a chunk is, in shared memory. The sum is in two levels, as of long chunks it has many parts. */
+struct warp_share {
+    float *maximum, *sum, *rounds, *context;
+};
+
+/* What a warp has of a part of its share: so many rows, before they are added to the rest of it. */
 template <unsigned VECTORS> struct warp_state {
+    enum : unsigned { PART = 32, ROUND = 32 /* parts */ };
     typedef attn_row_group<VECTORS> group;
     float maximum, sum;
     attn_warp_row<VECTORS> context;
@@ -37,10 +50,40 @@ template <unsigned VECTORS> struct warp_state {
         if (p.weights && attended && group::leads()) *score_of(p, query, own) = score;
     }
 
+    __device__ void clear() {
+        maximum = -INFINITY, sum = 0.0f;
+        context.fill(0.0f);
+    }
+
+    /* A part into the share. Its maximum and sum are the first lane's, each lane has elements of its own of the context. All lanes come here. */
+    __device__ void close_part(const warp_share &share, std::size_t features, bool ends_round) {
+        if (sum == 0.0f) return;
+        const bool first_lane = threadIdx.x % ATTN_WARP == 0;
+        const float earlier = from_first(first_lane ? *share.maximum : 0.0f);
+        const float total = from_first(first_lane ? *share.sum + *share.rounds : 0.0f);
+        const float highest = total == 0.0f ? maximum : fmaxf(earlier, maximum);
+        const float kept = total == 0.0f ? 0.0f : attn_rescale(earlier, highest), by = attn_rescale(maximum, highest);
+        if (total == 0.0f)
+            context.store_elements(share.context, features);
+        else
+            context.add_to(share.context, features, kept, by);
+        if (first_lane) {
+            const float more = kept * *share.sum + by * sum;
+            *share.maximum = highest;
+            *share.rounds = kept * *share.rounds + (ends_round ? more : 0.0f);
+            *share.sum = ends_round ? 0.0f : more;
+        }
+        clear();
+    }
+
+    static __device__ float from_first(float value) { return __shfl_sync(ATTN_ALL_LANES, value, 0); }
+
     /* Steps [first, last) of a range, a group every `stride`: two are on their way when there is nothing to do but wait. */
     template <typename Element>
     __device__ void take_all(const attn_attend &p, const attn_states<Element> &h, std::size_t query,
-                             const attn_warp_row<VECTORS> &q, std::size_t first, std::size_t last, std::size_t stride) {
+                             const attn_warp_row<VECTORS> &q, std::size_t first, std::size_t last,
+                             const warp_share &share) {
+        enum : unsigned { stride = WARPS * group::ROWS };
         if (first >= last) return;
         group even, odd;
         even.load(h, p.items, query, first, last);
@@ -48,10 +91,13 @@ template <unsigned VECTORS> struct warp_state {
         for (std::size_t step = first; step < last; step += 2 * stride) {
             take(p, even, query, q, step);
             if (step + 2 * stride < last) even.load(h, p.items, query, step + 2 * stride, last);
-            if (step + stride >= last) return;
+            if (step + stride >= last) break;
             take(p, odd, query, q, step + stride);
             if (step + 3 * stride < last) odd.load(h, p.items, query, step + 3 * stride, last);
+            const std::size_t taken = step + 2 * stride - first;
+            if (taken % (WARPS * PART) == 0) close_part(share, p.features, taken % (WARPS * PART * ROUND) == 0);
         }
+        close_part(share, p.features, false);
     }
 
     /* Attention weights are scores until they are normalised. */
@@ -88,9 +134,16 @@ struct shares {
     }
 };
 
-template <unsigned VECTORS, typename Element> __global__ void chunk_kernel(const __grid_constant__ attn_attend p) {
+/* Blocks that a multiprocessor has at a time: the sums of long chunks may not cost one. */
+template <unsigned VECTORS> struct blocks_at_once {
+    enum : unsigned { COUNT = VECTORS == 1 ? 5 : VECTORS == 2 ? 4 : 3 };
+};
+
+template <unsigned VECTORS, typename Element>
+__global__ void __launch_bounds__(THREADS, blocks_at_once<VECTORS>::COUNT)
+    chunk_kernel(const __grid_constant__ attn_attend p) {
     float *const maxima = reinterpret_cast<float *>(attn_shared), *const sums = maxima + WARPS;
-    float *const contexts = sums + WARPS;
+    float *const rounds = sums + WARPS, *const contexts = rounds + WARPS;
     const std::size_t query = blockIdx.x / p.chunks, warp = threadIdx.x / ATTN_WARP;
     const attn_range range = attn_item_range(p.items, query / p.items.queries);
     const std::size_t first = blockIdx.x % p.chunks * p.steps;
@@ -101,15 +154,13 @@ template <unsigned VECTORS, typename Element> __global__ void chunk_kernel(const
     const attn_stored_row row = attn_row(p.queries, p.items, query);
     q.fill(0.0f);
     if (!row.zeros) q.load_elements(row, p.features);
+    const warp_share share = {maxima + warp, sums + warp, rounds + warp, contexts + warp * p.features};
+    if (threadIdx.x % ATTN_WARP == 0) *share.maximum = -INFINITY, *share.sum = *share.rounds = 0.0f;
     warp_state<VECTORS> state;
-    state.maximum = -INFINITY;
-    state.sum = 0.0f;
-    state.context.fill(0.0f);
-    enum : unsigned { ROWS = attn_row_group<VECTORS>::ROWS };
-    state.take_all(p, h, query, q, range.start + first + warp * ROWS, range.start + last, WARPS * ROWS);
-
-    state.context.store(contexts + warp * p.features, p.features, false);
-    if (threadIdx.x % ATTN_WARP == 0) maxima[warp] = state.maximum, sums[warp] = state.sum;
+    state.clear();
+    state.take_all(p, h, query, q, range.start + first + warp * attn_row_group<VECTORS>::ROWS, range.start + last,
+                   share);
+    if (threadIdx.x % ATTN_WARP == 0) *share.sum += *share.rounds;
     __syncthreads();
     const shares merged = {maxima, sums, contexts, p.features};
     const float highest = merged.highest();
@@ -121,14 +172,14 @@ template <unsigned VECTORS, typename Element> __global__ void chunk_kernel(const
 } // namespace
 
 std::size_t attn_attend_steps(std::size_t timesteps) {
-    const std::size_t least = (timesteps + ATTN_ATTEND_MOST_CHUNKS - 1) / ATTN_ATTEND_MOST_CHUNKS;
+    const std::size_t least = (timesteps + MOST_CHUNKS - 1) / MOST_CHUNKS;
     return least > SHORTEST_CHUNK ? least : SHORTEST_CHUNK;
 }
 
 cudaError_t attn_attend_launch(const attn_attend &attend, cudaStream_t stream) {
     if (attend.chunks == 0) return cudaSuccess;
     return attn_launch(ATTN_BY_STORAGE(chunk_kernel, attend.features, attend.stored), attend.count * attend.chunks,
-                       THREADS, WARPS * (2 + attend.features) * sizeof(float), stream, attend);
+                       THREADS, WARPS * (3 + attend.features) * sizeof(float), stream, attend);
 }
 
 cudaError_t attn_attend_probe() {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/attend_back.h"
 
+#include "cuda/long_sum.h"
 #include "cuda/row_group.h"
 
 #include <cmath>
@@ -58,12 +59,13 @@ template <unsigned VECTORS, typename Element> __global__ void means_kernel(const
     attn_warp_row<VECTORS> q;
     weighed_rows<VECTORS> rows;
     load_query(p, query, q);
-    float sum = 0.0f;
+    attn_long_sum<3> products;
     for (std::size_t step = c.first + warp * rows.ROWS; step < c.last; step += WARPS * rows.ROWS) {
         rows.load(p, c, h, query, q, step);
-        if (rows.sees(rows.mine())) sum += rows.weight * given_gradient(p, query, c.range.start + step + rows.mine());
+        if (rows.sees(rows.mine()))
+            products.add(rows.weight * given_gradient(p, query, c.range.start + step + rows.mine()));
     }
-    sum = rows.total(sum);
+    const float sum = rows.total(products.total());
     if (threadIdx.x % ATTN_WARP == 0) sums[warp] = sum;
     __syncthreads();
     if (threadIdx.x == 0) p.part_mean[blockIdx.x] = ((sums[0] + sums[1]) + sums[2]) + sums[3];

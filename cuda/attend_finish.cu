@@ -3,6 +3,7 @@
  * way to it meanwhile. */
 #include "cuda/attend.h"
 
+#include "cuda/long_sum.h"
 #include "cuda/product_tile.h"
 #include "cuda/warp_row.h"
 
@@ -41,11 +42,14 @@ struct merged_rows {
         if (lane == 0) maxima[row] = highest;
     }
 
-    /* The first lane of a row's warp comes here, when its factors are there. */
+    /* The lanes of a row's warp come here, when its factors are there: each takes every 32nd chunk. */
     __device__ void total(std::size_t row) const {
-        const std::size_t query = row0 + row;
+        const std::size_t query = row0 + row, lane = threadIdx.x % ATTN_WARP;
         float sum = 0.0f;
-        for (std::size_t i = 0; i < p.chunks; i++) sum += factors[row * MOST + i] * p.part_sum[query * p.chunks + i];
+        for (std::size_t i = lane; i < p.chunks; i += ATTN_WARP)
+            sum += factors[row * MOST + i] * p.part_sum[query * p.chunks + i];
+        sum = attn_warp_sum(sum);
+        if (lane != 0) return;
         sums[row] = sum;
         if (!writes) return;
         p.maximum[query] = maxima[row], p.sum[query] = sum;
@@ -59,16 +63,16 @@ struct merged_rows {
         const std::size_t row = threadIdx.x / ATTN_WARP;
         weigh_chunks();
         __syncthreads();
-        if (threadIdx.x % ATTN_WARP == 0 && row0 + row < p.count) total(row);
+        if (row0 + row < p.count) total(row);
         __syncthreads();
     }
 
     __device__ float context(std::size_t row, std::size_t feature) const {
         if (sums[row] == 0.0f) return 0.0f;
         const float *const part = p.part_context + (row0 + row) * p.chunks * p.features + feature;
-        float merged = 0.0f;
-        for (std::size_t i = 0; i < p.chunks; i++) merged += factors[row * MOST + i] * part[i * p.features];
-        return merged / sums[row];
+        attn_long_sum<2> merged;
+        for (std::size_t i = 0; i < p.chunks; i++) merged.add(factors[row * MOST + i] * part[i * p.features]);
+        return merged.total() / sums[row];
     }
 
     __device__ float write_context(std::size_t row, std::size_t feature) const {

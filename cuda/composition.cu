@@ -25,7 +25,7 @@ attn_status attn_composition::multiply(const attn_matrix &rows, const void *weig
     g.a = rows.data, g.b = weights, g.c = to;
     g.a_row = static_cast<std::ptrdiff_t>(rows.width), g.c_row = static_cast<std::ptrdiff_t>(columns);
     g.b_row = static_cast<std::ptrdiff_t>(transposed ? rows.width : columns);
-    return blas->multiply_in_parts(g, ATTN_SCORE_TERMS);
+    return blas->multiply_in_parts(g, g.depth);
 }
 
 attn_status attn_composition::fold(const float *queries, float *folded) const {

@@ -2,6 +2,7 @@
 #include "cuda/composition_additive.h"
 
 #include "cuda/elements.h"
+#include "cuda/long_sum.h"
 #include "cuda/warp_row.h"
 
 #include <cmath>
@@ -28,11 +29,11 @@ __global__ void scores_kernel(const __grid_constant__ attn_tile_scores p) {
          i += attn_element_stride() / ATTN_WARP) {
         const std::size_t at = i / tile.steps, step = i % tile.steps, row = at / tile.queries * tile.steps + step;
         const attn_layer_sight sight(tile, at);
-        float score = 0.0f;
+        attn_long_sum<3> of_lane;
         if (sight.shows(tile.step + step))
             for (std::size_t column = threadIdx.x % ATTN_WARP; column < p.in.width; column += ATTN_WARP)
-                score += p.in.v[column] * tanh_at(p.in, sight.query, row, column);
-        score = attn_warp_sum(score);
+                of_lane.add(p.in.v[column] * tanh_at(p.in, sight.query, row, column));
+        const float score = attn_warp_sum(of_lane.total());
         if (threadIdx.x % ATTN_WARP != 0) continue;
         p.scores[at * tile.pitch + step] = score;
         if (p.saved.base) *saved_at(p, sight.query, tile.step + step) = score;

@@ -24,7 +24,7 @@ struct cut {
 cut cut_of(const attn_layer_problem &p) {
     cut c;
     const std::size_t width = most(p.features, p.score_width);
-    c.steps = most(1, least(p.timesteps, least(ATTN_TILE_KEYS, most(ATTN_SCORE_TERMS, ATTN_TILE_SCORES / width))));
+    c.steps = most(1, least(p.timesteps, least(ATTN_TILE_KEYS, most(ATTN_LEAST_PART, ATTN_TILE_SCORES / width))));
     c.pitch = (c.steps + ATTN_TILE_PITCH - 1) / ATTN_TILE_PITCH * ATTN_TILE_PITCH;
     c.queries = least(p.queries, least(ATTN_TILE_QUERIES, most(1, ATTN_TILE_SCORES / c.pitch)));
     c.items = most(1, least(ATTN_TILE_SCORES / c.pitch / c.queries, ATTN_TILE_SCORES / c.steps / width));
@@ -40,12 +40,19 @@ struct pieces {
     float *fold;               /* (B, Tq, D or A): gradient of what is folded */
     float *product, *weight;   /* (B, Tq), see attn_weigh_back */
     float *v;                  /* additive: (B, Tq, A), each query's share */
+    float *weights;            /* of a matrix of weights, before its gradient is added to what is there */
     float *scores, *gradients; /* of a tile: (items, queries, pitch) */
     float *clean, *rows;       /* of a tile: (items, steps, D), H and its gradient */
     float *sums, *dz;   /* additive, of a tile: (items, steps, A), H W2 and the gradient of the sums before the tanh */
     std::uint8_t *seen; /* (items, steps) */
     void *blas;
 };
+
+/* Elements of the largest matrix of weights. */
+std::size_t largest_weights(const attn_layer_problem &p) {
+    const std::size_t rows = most(p.features, p.query_features);
+    return rows * most(p.units, p.score == ATTN_SCORE_BAHDANAU ? p.score_width : rows);
+}
 
 std::size_t carve(const attn_device *device, const attn_layer_problem &p, void *memory, pieces *to) {
     attn_carver carver = {static_cast<char *>(memory), 0, false};
@@ -62,6 +69,7 @@ std::size_t carve(const attn_device *device, const attn_layer_problem &p, void *
     to->product = attn_carve_floats(&carver, count, 1);
     to->weight = attn_carve_floats(&carver, count, 1);
     to->v = additive ? attn_carve_floats(&carver, count, A) : nullptr;
+    to->weights = attn_carve_floats(&carver, 1, largest_weights(p));
     to->scores = attn_carve_floats(&carver, c.items * c.queries, c.pitch);
     to->gradients = attn_carve_floats(&carver, c.items * c.queries, c.pitch);
     to->clean = attn_carve_floats(&carver, steps, p.features);
@@ -132,20 +140,19 @@ struct backward {
 
     /* C = or += op(A) op(B) for each of the tile's items. */
     attn_status multiply(const attn_layer_tile &t, attn_gemm g, const row_matrices &a, const row_matrices &b,
-                         const row_matrices &to, bool add, std::size_t terms) const {
+                         const row_matrices &to, bool add, std::size_t length) const {
         g.beta = add ? 1.0f : 0.0f;
         g.a = a.first, g.b = b.first, g.c = const_cast<float *>(to.first);
         g.a_row = a.row, g.b_row = b.row, g.c_row = to.row;
         g.batches[0] = {t.count, a.item, b.item, to.item};
-        return c.blas->multiply_in_parts(g, terms);
+        return c.blas->multiply_in_parts(g, length);
     }
 
     /* rows H', of the tile's queries. */
     attn_status multiply_states(const attn_layer_tile &t, const float *rows, float *to) const {
         attn_gemm g = attn_matrix_product(t.queries, t.steps, sizes().features);
         g.transpose_b = true;
-        return multiply(t, g, queries_of(t, rows, sizes().features), states_of(t), scores_of(t, to), false,
-                        ATTN_SCORE_TERMS);
+        return multiply(t, g, queries_of(t, rows, sizes().features), states_of(t), scores_of(t, to), false, g.depth);
     }
 
     /* Numbers of queries and steps, transposed, by the queries' rows. */
@@ -153,7 +160,7 @@ struct backward {
         attn_gemm g = attn_matrix_product(t.steps, sizes().features, t.queries);
         g.transpose_a = true;
         return multiply(t, g, scores_of(t, by), queries_of(t, rows, sizes().features),
-                        dense(p.rows, t.steps, sizes().features), add, ATTN_SCORE_TERMS);
+                        dense(p.rows, t.steps, sizes().features), add, sizes().queries);
     }
 
     attn_additive_in additive_in(const attn_layer_tile &t) const {
@@ -172,7 +179,7 @@ struct backward {
         const std::size_t A = sizes().score_width;
         const attn_gemm g = attn_matrix_product(t.steps, A, sizes().features);
         const row_matrices w2 = {static_cast<const float *>(call->bahdanau_w2), 0, static_cast<std::ptrdiff_t>(A)};
-        return multiply(t, g, states_of(t), w2, dense(p.sums, t.steps, A), false, ATTN_SCORE_TERMS);
+        return multiply(t, g, states_of(t), w2, dense(p.sums, t.steps, A), false, g.depth);
     }
 
     attn_status find_scores(const attn_layer_tile &t) const {
@@ -202,7 +209,7 @@ struct backward {
         }
         const attn_gemm g = attn_matrix_product(t.queries, sizes().features, t.steps);
         attn_status status = multiply(t, g, scores_of(t, p.gradients), states_of(t),
-                                      queries_of(t, p.fold, sizes().features), true, ATTN_VALUE_TERMS);
+                                      queries_of(t, p.fold, sizes().features), true, sizes().timesteps);
         if (!status && grad().h) status = multiply_queries(t, p.gradients, p.folded, true);
         return status;
     }
@@ -227,10 +234,10 @@ struct backward {
             g.transpose_b = true;
             const row_matrices w2 = {static_cast<const float *>(c.call->bahdanau_w2), 0,
                                      static_cast<std::ptrdiff_t>(A)};
-            status = multiply(t, g, dense(p.dz, t.steps, A), w2, dense(p.rows, t.steps, D), true, ATTN_SCORE_TERMS);
+            status = multiply(t, g, dense(p.dz, t.steps, A), w2, dense(p.rows, t.steps, D), true, g.depth);
         }
         if (status || !grad().bahdanau_w2) return status;
-        return add_product({p.clean, D}, {p.dz, A}, rows, static_cast<float *>(grad().bahdanau_w2), true);
+        return multiply_rows({p.clean, D}, {p.dz, A}, rows, grad().add_weights ? p.weights : grad().bahdanau_w2, true);
     }
 
     attn_status leave(const attn_layer_tile &t) const {
@@ -275,15 +282,27 @@ struct backward {
     /* ---- The pass --------------------------------------------------------------------------------------- */
 
     /* to = or += left' right. */
-    attn_status add_product(const attn_matrix &left, const attn_matrix &right, std::size_t rows, void *to,
-                            bool add) const {
-        if (!to) return ATTN_OK;
+    attn_status multiply_rows(const attn_matrix &left, const attn_matrix &right, std::size_t rows, void *to,
+                              bool add) const {
         attn_gemm g = attn_matrix_product(left.width, right.width, rows);
         g.transpose_a = true, g.beta = add ? 1.0f : 0.0f;
         g.a = left.data, g.b = right.data, g.c = to;
         g.a_row = static_cast<std::ptrdiff_t>(left.width);
         g.b_row = g.c_row = static_cast<std::ptrdiff_t>(right.width);
-        return c.blas->multiply_in_parts(g, ATTN_SCORE_TERMS);
+        return c.blas->multiply_in_parts(g, rows);
+    }
+
+    /* to += p.weights: a gradient that is small beside what is there is summed up before, for each sum with that would lose of it. */
+    attn_status add_weights(std::size_t elements, void *to) const {
+        return attn_cuda_take(
+            attn_merge_parts_launch({p.weights, 1, 1, elements, static_cast<float *>(to), true}, c.stream));
+    }
+
+    attn_status find_weights(const attn_matrix &left, const attn_matrix &right, void *to) const {
+        if (!to) return ATTN_OK;
+        if (!grad().add_weights) return multiply_rows(left, right, c.count(), to, false);
+        const attn_status status = multiply_rows(left, right, c.count(), p.weights, false);
+        return status ? status : add_weights(left.width * right.width, to);
     }
 
     /* What the tiles add to. */
@@ -292,12 +311,13 @@ struct backward {
         const struct {
             void *sums;
             std::size_t rows, row;
-        } all[] = {{p.product, c.count(), 1},
-                   {p.weight, c.count(), 1},
-                   {p.fold, c.count(), width()},
-                   {p.v, c.count(), s.score_width},
-                   {p.query, c.count(), s.query_features},
-                   {grad().add_weights ? nullptr : grad().bahdanau_w2, s.features, s.score_width}};
+        } all[] = {
+            {p.product, c.count(), 1},
+            {p.weight, c.count(), 1},
+            {p.fold, c.count(), width()},
+            {p.v, c.count(), s.score_width},
+            {p.query, c.count(), s.query_features},
+            {grad().bahdanau_w2 && grad().add_weights ? p.weights : grad().bahdanau_w2, s.features, s.score_width}};
         attn_status status = ATTN_OK;
         for (const auto &one : all)
             if (one.sums && !status)
@@ -355,8 +375,10 @@ struct backward {
                    {{kept.context, s.features}, z, w_c},
                    {queries, z, w_c ? w_c + s.features * s.units : nullptr}};
         attn_status status = ATTN_OK;
+        if (grad().bahdanau_w2 && grad().add_weights)
+            status = add_weights(s.features * s.score_width, grad().bahdanau_w2);
         for (const auto &one : all)
-            if (!status) status = add_product(one.left, one.right, c.count(), one.to, grad().add_weights);
+            if (!status) status = find_weights(one.left, one.right, one.to);
         if (status || !v) return status;
         return attn_cuda_take(
             attn_merge_parts_launch({p.v, 1, c.count(), s.score_width, v, grad().add_weights}, c.stream));

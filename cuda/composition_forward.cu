@@ -96,7 +96,7 @@ attn_status score_part(const scorer &s, const attn_tile_scores &part, attn_cubla
     g.b = call->bahdanau_w2, g.c = s.p->product;
     g.a_row = call->h_time, g.b_row = g.c_row = width;
     g.batches[0] = {tile.count, call->h_batch, 0, static_cast<std::ptrdiff_t>(tile.steps) * width};
-    const attn_status status = blas->multiply_in_parts(g, ATTN_SCORE_TERMS);
+    const attn_status status = blas->multiply_in_parts(g, g.depth);
     return status ? status : attn_cuda_take(attn_tile_scores_launch(part, s.composition->stream));
 }
 

@@ -2,6 +2,7 @@
 #include "cuda/composition_tile.h"
 
 #include "cuda/elements.h"
+#include "cuda/long_sum.h"
 #include "cuda/row_team.h"
 #include "cuda/warp_row.h"
 
@@ -96,16 +97,15 @@ template <typename, unsigned WARPS> __global__ void moments_kernel(const __grid_
     typedef attn_row_team<WARPS> team;
     if (team::row() >= p.tile.rows()) return;
     const weighed_row row(p, team::row());
-    float product = 0.0f, weight = 0.0f;
+    attn_long_sum<2> products, weights;
     for (std::size_t i = team::lane(); i < p.tile.steps; i += team::LANES) {
         const std::size_t step = p.tile.step + i;
         if (!row.sight.shows(step)) continue;
         const float share = row.weight(i);
-        product += share * row.gradient(i, step);
-        weight += share;
+        products.add(share * row.gradient(i, step));
+        weights.add(share);
     }
-    product = team::sum(product);
-    weight = team::sum(weight);
+    const float product = team::sum(products.total()), weight = team::sum(weights.total());
     if (team::lane() != 0) return;
     p.product[row.sight.query] += product;
     p.weight[row.sight.query] += weight;

@@ -267,7 +267,9 @@ attn_status attn_cublas_run::multiply(const attn_gemm &gemm) {
     return status_of(found);
 }
 
-attn_status attn_cublas_run::multiply_in_parts(const attn_gemm &gemm, std::size_t terms) {
+attn_status attn_cublas_run::multiply_in_parts(const attn_gemm &gemm, std::size_t length) {
+    std::size_t terms = ATTN_LEAST_PART;
+    while (terms < length / terms) terms += ATTN_LEAST_PART;
     attn_gemm part = gemm;
     attn_status found = ATTN_OK;
     for (std::size_t term = 0; term < gemm.depth && !found; term += terms) {

@@ -53,6 +53,8 @@ const char *attn_cublas_text(const attn_device *device);
 /* Bytes of workspace for the products of a run. */
 std::size_t attn_cublas_workspace_size(const attn_device *device);
 
+enum : std::size_t { ATTN_LEAST_PART = 32 /* terms of a product that is a part of another, if that has more */ };
+
 /* Batches of products: steps of A, B and C along a dimension, in elements. */
 struct attn_gemm_batch {
     std::size_t count;
@@ -82,8 +84,10 @@ class attn_cublas_run {
     attn_cublas_run &operator=(const attn_cublas_run &) = delete;
 
     attn_status multiply(const attn_gemm &gemm);
-    /* The same in products of at most so many terms, added up in order. */
-    attn_status multiply_in_parts(const attn_gemm &gemm, std::size_t terms);
+    /* The same in products of some terms, added up in order: what cuBLAS sums is taken for a chain in any order.
+     * `length`: of the whole sums, of which these may be a part. With the root of it as terms, the chain in a product and
+     * the chain of products are off by less than that root together. C is float32. */
+    attn_status multiply_in_parts(const attn_gemm &gemm, std::size_t length);
     attn_status status; /* of the preparation */
 
   private:

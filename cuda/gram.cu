@@ -9,6 +9,7 @@ namespace {
 enum : unsigned {
     TILE = 32,  /* rows and columns of the result */
     DEPTH = 32, /* queries that a sum takes before it is added to the whole */
+    ROUND = 32, /* such sums that are added up from zero */
     THREADS = 128,
     ROWS_OF_THREAD = TILE * TILE / THREADS
 };
@@ -51,7 +52,8 @@ template <typename Element> __global__ void gram_kernel(const __grid_constant__ 
     const std::size_t first = share * launch.share;
     const std::size_t last = first + launch.share < p.count ? first + launch.share : p.count;
     const unsigned column = threadIdx.x % TILE, first_row = threadIdx.x / TILE * ROWS_OF_THREAD;
-    float sums[ROWS_OF_THREAD] = {};
+    /* A part is of DEPTH queries, a sum of ROUND parts. */
+    float sums[ROWS_OF_THREAD] = {}, totals[ROWS_OF_THREAD] = {};
     for (std::size_t query = first; query < last; query += DEPTH) {
         load<Element>(p, p.left, query, last, row0, left);
         load<Element>(p, p.right, query, last, column0, right);
@@ -62,13 +64,15 @@ template <typename Element> __global__ void gram_kernel(const __grid_constant__ 
                 parts[i] += left[k * TILE + first_row + i] * right[k * TILE + column];
         for (unsigned i = 0; i < ROWS_OF_THREAD; i++) sums[i] += parts[i];
         __syncthreads();
+        if ((query - first) / DEPTH % ROUND != ROUND - 1) continue;
+        for (unsigned i = 0; i < ROWS_OF_THREAD; i++) totals[i] += sums[i], sums[i] = 0.0f;
     }
     if (column0 + column >= columns) return;
     float *const result = launch.shares > 1 ? p.part + share * width_of(p.left) * columns : p.result;
     const bool add = p.add && launch.shares == 1;
     for (unsigned i = 0; i < ROWS_OF_THREAD && row0 + first_row + i < width_of(p.left); i++) {
         float *const to = result + (row0 + first_row + i) * columns + column0 + column;
-        *to = add ? *to + sums[i] : sums[i];
+        *to = add ? *to + (totals[i] + sums[i]) : totals[i] + sums[i];
     }
 }
 

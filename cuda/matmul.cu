@@ -73,7 +73,9 @@ attn_status run(const attn_implementation *, attn_device *device, const attn_mat
     if (current.error != cudaSuccess) return attn_cuda_take(current.error);
     if (call->a && call->b) {
         attn_cublas_run blas(device, call->workspace);
-        return blas.status ? blas.status : blas.multiply(product_of(call));
+        if (blas.status) return blas.status;
+        const attn_gemm product = product_of(call);
+        return product.result == ATTN_FLOAT32 ? blas.multiply_in_parts(product, product.depth) : blas.multiply(product);
     }
     return attn_cuda_take(call->sizes.dtype == ATTN_FLOAT32   ? keep<float>(call, device->stream())
                           : call->sizes.dtype == ATTN_FLOAT16 ? keep<attn_half>(call, device->stream())

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/moments.h"
 
+#include "cuda/long_sum.h"
 #include "cuda/row_group.h"
 
 #include <cmath>
@@ -19,7 +20,7 @@ __device__ float given_gradient(const attn_moments &p, std::size_t query, std::s
 /* What a warp sums up, each row in its own lanes. */
 template <unsigned VECTORS> struct warp_moments {
     typedef attn_row_group<VECTORS> group;
-    float product, weight;
+    attn_long_sum<3> product, weight;
 
     /* All lanes come here with the same step and limit. */
     template <typename Element>
@@ -32,8 +33,8 @@ template <unsigned VECTORS> struct warp_moments {
         if (rows.sees(group::mine())) {
             gradient += given_gradient(p, query, own);
             share = expf(p.scores[at] - p.maximum[query]) / p.sum[query];
-            product += share * gradient;
-            weight += share;
+            product.add(share * gradient);
+            weight.add(share);
         } else {
             gradient = 0.0f;
         }
@@ -51,13 +52,13 @@ template <unsigned VECTORS, typename Element> __global__ void moments_kernel(con
                                  query / p.items.queries);
     attn_warp_row<VECTORS> grad_context;
     grad_context.load(p.grad_context + query * p.features, p.features, false);
-    warp_moments<VECTORS> moments = {0.0f, 0.0f};
+    warp_moments<VECTORS> moments;
     enum : unsigned { ROWS = attn_row_group<VECTORS>::ROWS };
     for (std::size_t step = first + warp * ROWS; step < last; step += WARPS * ROWS)
         moments.take(p, h, query, grad_context, range.start + step, range.start + last);
-    moments.product = attn_row_group<VECTORS>::total(moments.product);
-    moments.weight = attn_row_group<VECTORS>::total(moments.weight);
-    if (threadIdx.x % ATTN_WARP == 0) products[warp] = moments.product, weights[warp] = moments.weight;
+    const float product = attn_row_group<VECTORS>::total(moments.product.total());
+    const float weight = attn_row_group<VECTORS>::total(moments.weight.total());
+    if (threadIdx.x % ATTN_WARP == 0) products[warp] = product, weights[warp] = weight;
     __syncthreads();
     if (threadIdx.x != 0) return;
     p.part_product[blockIdx.x] = ((products[0] + products[1]) + products[2]) + products[3];
@@ -68,15 +69,15 @@ template <unsigned VECTORS, typename Element> __global__ void moments_kernel(con
 __global__ void shift_kernel(const __grid_constant__ attn_moments p) {
     const std::size_t query = static_cast<std::size_t>(blockIdx.x) * THREADS + threadIdx.x;
     if (query >= p.count) return;
-    float product = 0.0f, weight = 0.0f;
+    attn_long_sum<2> products, weights;
     for (std::size_t c = 0; c < p.chunks; c++) {
-        product += p.part_product[query * p.chunks + c];
-        weight += p.part_weight[query * p.chunks + c];
+        products.add(p.part_product[query * p.chunks + c]);
+        weights.add(p.part_weight[query * p.chunks + c]);
     }
     const float given = p.grad_lse ? p.grad_lse[static_cast<std::ptrdiff_t>(query / p.items.queries) * p.lse_batch +
                                                 static_cast<std::ptrdiff_t>(query % p.items.queries)]
                                    : 0.0f;
-    p.shift[query] = given - product / weight;
+    p.shift[query] = given - products.total() / weights.total();
 }
 
 } // namespace

@@ -98,8 +98,12 @@ template <bool TRANSPOSED> struct attn_product_tile {
     }
 
     __device__ void add() {
-        ATTN_UNROLL for (unsigned i = 0; i < RESULTS; i++) for (unsigned g = 0; g < ATTN_PRODUCT_GROUPS; g++)
-            result[i] += parts[(g * ATTN_PRODUCT_ROWS + first_row() + i) * ATTN_PRODUCT_COLUMNS + column()];
+        ATTN_UNROLL for (unsigned i = 0; i < RESULTS; i++) {
+            float round = 0.0f;
+            for (unsigned g = 0; g < ATTN_PRODUCT_GROUPS; g++)
+                round += parts[(g * ATTN_PRODUCT_ROWS + first_row() + i) * ATTN_PRODUCT_COLUMNS + column()];
+            result[i] += round;
+        }
     }
 
     /* All rounds, the first of which is loaded. */

@@ -2,15 +2,12 @@
 #include "cuda/query_back.h"
 
 #include "cuda/launch.h"
+#include "cuda/long_sum.h"
 #include "cuda/warp_row.h"
 
 namespace {
 
-enum : unsigned {
-    WARPS = 4,
-    THREADS = WARPS * ATTN_WARP,
-    PARTS = 32 /* that a sum takes before it is added to the whole */
-};
+enum : unsigned { WARPS = 4, THREADS = WARPS * ATTN_WARP };
 
 std::size_t blocks_for(std::size_t elements) {
     const std::size_t blocks = (elements + THREADS - 1) / THREADS;
@@ -59,7 +56,11 @@ __global__ void shift_kernel(const __grid_constant__ attn_shift p) {
     for (std::size_t e = threadIdx.x % ATTN_WARP; e < p.query_features && !p.through_output; e += ATTN_WARP)
         p.grad_query[query * p.query_features + e] = 0.0f;
     if (threadIdx.x % ATTN_WARP != 0) return;
-    for (std::size_t c = 0; p.part_mean && c < p.chunks; c++) shift -= p.part_mean[query * p.chunks + c];
+    if (p.part_mean) {
+        attn_long_sum<2> means;
+        for (std::size_t c = 0; c < p.chunks; c++) means.add(p.part_mean[query * p.chunks + c]);
+        shift -= means.total();
+    }
     if (p.grad_lse)
         shift += p.grad_lse[static_cast<std::ptrdiff_t>(query / p.queries) * p.lse_batch +
                             static_cast<std::ptrdiff_t>(query % p.queries)];
@@ -68,14 +69,10 @@ __global__ void shift_kernel(const __grid_constant__ attn_shift p) {
 
 __global__ void merge_kernel(const __grid_constant__ attn_merge_parts p) {
     for (std::size_t i = first_element(); i < p.count * p.width; i += stride_of_elements()) {
-        float sum = 0.0f;
-        for (std::size_t from = 0; from < p.chunks; from += PARTS) {
-            float some = 0.0f;
-            for (std::size_t c = from; c < p.chunks && c < from + PARTS; c++)
-                some += p.part[(i / p.width * p.chunks + c) * p.width + i % p.width];
-            sum += some;
-        }
-        p.sum[i] = p.add ? p.sum[i] + sum : sum;
+        attn_long_sum<> parts;
+        for (std::size_t c = 0; c < p.chunks; c++)
+            parts.add(p.part[(i / p.width * p.chunks + c) * p.width + i % p.width]);
+        p.sum[i] = p.add ? p.sum[i] + parts.total() : parts.total();
     }
 }
 

@@ -40,7 +40,7 @@ cut cut_of(const attn_sdpa_problem &p) {
 
 /* Pieces of the workspace. */
 struct pieces {
-    float *scores, *maximum, *sum, *factor, *context;
+    float *scores, *maximum, *sum, *lost, *factor, *context;
     void *exponentials, *clean;
     std::uint8_t *seen;
 };
@@ -57,6 +57,7 @@ std::size_t carve(const attn_sdpa_problem &planned, void *memory, pieces *p) {
         planned.dtype == ATTN_FLOAT32 ? p->scores : attn_carve(&carver, rows, c.pitch * size_of(planned.dtype));
     p->maximum = static_cast<float *>(attn_carve(&carver, rows, sizeof(float)));
     p->sum = static_cast<float *>(attn_carve(&carver, rows, sizeof(float)));
+    p->lost = static_cast<float *>(attn_carve(&carver, rows, sizeof(float)));
     p->factor = static_cast<float *>(attn_carve(&carver, rows, sizeof(float)));
     p->context = static_cast<float *>(attn_carve(&carver, rows, planned.value_dim * sizeof(float)));
     p->seen = c.cleans ? static_cast<std::uint8_t *>(attn_carve(&carver, pairs, c.keys)) : nullptr;
@@ -140,7 +141,7 @@ attn_status multiply_scores(const composition &c, const attn_sdpa_tile &t) {
     g.a = moved(call->q, place(call->q_strides, t.item, t.head, t.query), s.dtype);
     g.b = moved(call->k, place(call->k_strides, t.item, t.head / c.group, t.key), s.dtype);
     g.c = t.scores;
-    return c.blas->multiply_in_parts(g, s.dtype == ATTN_FLOAT32 ? +ATTN_SCORE_TERMS : s.head_dim);
+    return s.dtype == ATTN_FLOAT32 ? c.blas->multiply_in_parts(g, s.head_dim) : c.blas->multiply(g);
 }
 
 attn_status find_scores(const composition &c, const attn_sdpa_tile &t, bool again) {
@@ -163,7 +164,7 @@ attn_status multiply_values(const composition &c, const attn_sdpa_tile &t) {
     g.columns = t.width, g.alpha = 1.0f, g.beta = !t.first ? 1.0f : 0.0f;
     g.a = t.exponentials, g.c = t.context;
     g.b = c.cleans ? t.clean : moved(call->v, place(call->v_strides, t.item, t.head / c.group, t.key), s.dtype);
-    return c.blas->multiply_in_parts(g, s.dtype == ATTN_FLOAT32 ? +ATTN_VALUE_TERMS : t.keys);
+    return s.dtype == ATTN_FLOAT32 ? c.blas->multiply_in_parts(g, s.keys) : c.blas->multiply(g);
 }
 
 /* The keys [t.key, t.key + t.keys), into the context. */
@@ -229,7 +230,7 @@ attn_sdpa_tile tile_of(const attn_composed &composed, const cut &limits, const p
     t.group = s.query_heads / s.key_heads;
     t.pitch = limits.pitch, t.width = call->output ? s.value_dim : 0;
     t.scores = p.scores, t.exponentials = p.exponentials;
-    t.maximum = p.maximum, t.sum = p.sum, t.factor = p.factor, t.context = p.context;
+    t.maximum = p.maximum, t.sum = p.sum, t.lost = p.lost, t.factor = p.factor, t.context = p.context;
     t.v = call->v, t.v_strides = call->v_strides, t.clean = p.clean;
     t.output = call->output, t.output_strides = call->output_strides;
     t.lse = static_cast<float *>(call->lse), t.lse_strides = call->lse_strides;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/sdpa_tile.h"
 
+#include "cuda/long_sum.h"
 #include "cuda/row_team.h"
 #include "cuda/storage.h"
 
@@ -54,7 +55,7 @@ template <typename Element, unsigned WARPS> __global__ void weigh_kernel(const _
     Element *const exponentials = static_cast<Element *>(p.exponentials) + r * p.pitch;
     std::uint8_t *const seen = p.seen ? p.seen + (r / p.queries / p.group) * p.keys : nullptr;
     const float before = p.first ? -INFINITY : p.maximum[r];
-    float highest = before, sum = 0.0f;
+    float highest = before;
     for (std::size_t i = team::lane(); i < p.keys; i += team::LANES) {
         const float score = row.score(p, p.key + i, scores[i]);
         if (seen && row.attends(p, p.key + i)) seen[i] = 1;
@@ -63,18 +64,27 @@ template <typename Element, unsigned WARPS> __global__ void weigh_kernel(const _
     }
     highest = team::maximum(highest);
     const float base = highest == -INFINITY ? 0.0f : highest; /* where nothing but -inf and NaN is seen */
+    attn_long_sum<2> of_lane;
     for (std::size_t i = team::lane(); i < p.keys; i += team::LANES) {
         const float exponential = expf(scores[i] - base);
-        sum += exponential;
+        of_lane.add(exponential);
         exponentials[i] = attn_narrow<Element>::from(exponential);
     }
-    sum = team::sum(sum);
+    const float sum = team::sum(of_lane.total());
     if (team::lane() != 0) return;
     const float earlier = p.first ? 0.0f : p.sum[r];
     const float factor = earlier == 0.0f ? -1.0f : expf(before - base);
     p.maximum[r] = highest;
-    p.sum[r] = earlier == 0.0f ? sum : earlier * factor + sum;
     p.factor[r] = factor;
+    if (earlier == 0.0f) {
+        p.sum[r] = sum;
+        p.lost[r] = 0.0f;
+        return;
+    }
+    /* What the addition rounds away is kept beside the sum (Knuth's TwoSum): a row may have very many tiles. */
+    const float kept = earlier * factor, whole = kept + sum, added = whole - kept;
+    p.sum[r] = whole;
+    p.lost[r] = p.lost[r] * factor + ((kept - (whole - added)) + (sum - added));
 }
 
 __global__ void rescale_kernel(const __grid_constant__ attn_sdpa_tile p) {
@@ -100,7 +110,7 @@ struct row_total {
         context_factor; /* context_factor: of the context before it is divided by the sum; 0: nothing was attended */
 
     __device__ row_total(const attn_sdpa_tile &p, std::size_t row, std::size_t head)
-        : maximum(p.nothing ? -INFINITY : p.maximum[row]), sum(p.nothing ? 0.0f : p.sum[row]),
+        : maximum(p.nothing ? -INFINITY : p.maximum[row]), sum(p.nothing ? 0.0f : p.sum[row] + p.lost[row]),
           context_factor(sum == 0.0f ? 0.0f : 1.0f) {
         if (!p.sinks) return;
         const float sink = p.sinks[head], highest = fmaxf(maximum, sink);

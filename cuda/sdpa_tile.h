@@ -17,9 +17,6 @@ enum : std::size_t {
     ATTN_TILE_KEYS = ATTN_CUDA_SDPA_KEYS,
     ATTN_TILE_QUERIES = ATTN_CUDA_SDPA_QUERIES, /* where not every query sees every key, and backward */
     ATTN_TILE_PITCH = 8,                        /* rows of scores are multiples of 16 bytes */
-    ATTN_SCORE_TERMS =
-        32, /* of a score in float32, and keys of a sum of values: longer sums are added up from such parts */
-    ATTN_VALUE_TERMS = 256
 };
 
 struct attn_sdpa_tile {
@@ -37,8 +34,8 @@ struct attn_sdpa_tile {
     bool first;                        /* no keys came before */
     float *scores;                     /* scale q . k, of the tile's keys */
     void *exponentials;                /* of dtype; scores themselves in float32 */
-    float *maximum, *sum,
-        *factor; /* of each row: of all keys so far, and what their context is to be multiplied by (< 0: cleared) */
+    float *maximum, *sum, *lost,
+        *factor; /* lost: of the sum by rounding; of each row: of all keys so far, and what their context is to be multiplied by (< 0: cleared) */
     std::uint8_t *seen; /* (items, key heads, keys), zeros: 1 where a row sees the key; NULL: not asked for */
     const void *v;      /* values, and where those of seen keys go, zeros for the others */
     attn_strides v_strides;

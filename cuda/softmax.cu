@@ -3,6 +3,7 @@
 #include "cuda/softmax.h"
 
 #include "cuda/device.h"
+#include "cuda/long_sum.h"
 #include "cuda/row_team.h"
 #include "cuda/storage.h"
 #include "cuda/view.h"
@@ -48,14 +49,15 @@ template <typename Element, unsigned WARPS> __global__ void softmax_kernel(const
     const place at(p, team::row());
     const attn_sight sight = attn_see(p.view, at.item, at.head, at.query);
     const Element *const scores = at.in(static_cast<const Element *>(p.scores), p.scores_strides);
-    float highest = -INFINITY, sum = 0.0f;
+    float highest = -INFINITY;
     for (std::size_t key = team::lane(); key < p.view.keys; key += team::LANES)
         if (sight.shows(key)) highest = fmaxf(highest, p.scale * attn_widen(scores[key]));
     highest = team::maximum(highest);
     const float base = highest == -INFINITY ? 0.0f : highest; /* where nothing but -inf and NaN is seen */
+    attn_long_sum<> exponentials;
     for (std::size_t key = team::lane(); key < p.view.keys; key += team::LANES)
-        if (sight.shows(key)) sum += expf(p.scale * attn_widen(scores[key]) - base);
-    sum = team::sum(sum);
+        if (sight.shows(key)) exponentials.add(expf(p.scale * attn_widen(scores[key]) - base));
+    const float sum = team::sum(exponentials.total());
     if (p.lse && team::lane() == 0) *at.number(p.lse, p.lse_strides) = sum == 0.0f ? -INFINITY : base + logf(sum);
     if (!p.weights) return;
     Element *const weights = at.in(static_cast<Element *>(p.weights), p.weights_strides);
@@ -73,12 +75,12 @@ template <typename Element, unsigned WARPS> __global__ void softmax_back_kernel(
     const Element *const weights = at.in(static_cast<const Element *>(p.given_weights), p.weights_strides);
     const Element *const grad = at.in(static_cast<const Element *>(p.grad_weights), p.grad_weights_strides);
     Element *const to = at.in(static_cast<Element *>(p.grad_scores), p.grad_scores_strides);
-    float mean = 0.0f;
+    attn_long_sum<> products;
     for (std::size_t key = team::lane(); key < p.view.keys; key += team::LANES) {
         const float weight = attn_widen(weights[key]);
-        if (weight != 0.0f) mean += weight * attn_widen(grad[key]);
+        if (weight != 0.0f) products.add(weight * attn_widen(grad[key]));
     }
-    mean = team::sum(mean);
+    const float mean = team::sum(products.total());
     const float more = p.grad_lse ? *at.number(p.grad_lse, p.grad_lse_strides) : 0.0f;
     for (std::size_t key = team::lane(); key < p.view.keys; key += team::LANES) {
         const float weight = attn_widen(weights[key]);

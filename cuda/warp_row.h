@@ -95,9 +95,23 @@ template <unsigned VECTORS> struct attn_warp_row {
                 if (place(v) + j < features) row[place(v) + j] = value[v][j];
     }
 
-    __device__ float dot(const attn_warp_row &other) const {
-        float sum = 0.0f;
+    /* row = kept row + by this. One element after the other, as volatile ones are: the compiler would load them all at
+     * once, in registers that the kernel's rows need. */
+    __device__ void add_to(volatile float *row, std::size_t features, float kept, float by) const {
         for (unsigned v = 0; v < VECTORS; v++)
+            for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++)
+                if (place(v) + j < features) row[place(v) + j] = kept * row[place(v) + j] + by * value[v][j];
+    }
+
+    /* No chain of a lane's products is longer than 16. */
+    __device__ float dot(const attn_warp_row &other) const {
+        if (VECTORS <= 4) return dot_of(other, 0, VECTORS);
+        return dot_of(other, 0, VECTORS / 2) + dot_of(other, VECTORS / 2, VECTORS);
+    }
+
+    __device__ float dot_of(const attn_warp_row &other, unsigned first, unsigned last) const {
+        float sum = 0.0f;
+        for (unsigned v = first; v < last; v++)
             for (unsigned j = 0; j < ATTN_LANE_ELEMENTS; j++) sum += value[v][j] * other.value[v][j];
         return sum;
     }

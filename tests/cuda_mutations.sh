@@ -37,7 +37,7 @@ softmax='blocks/softmax*' products='blocks/products*' float32='sdpa/float32*' fl
 # file | what stands there | what is planted | cases that must fail, behind the storage of H where it is another than float32
 defects=(
     # barriers: one removed, one that not all threads reach
-    "attend.cu|sums[warp] = state.sum;"$'\n'"    $barrier|sums[warp] = state.sum;|luong_d100_f32"
+    "attend.cu|*share.sum += *share.rounds;"$'\n'"    $barrier|*share.sum += *share.rounds;|luong_d100_f32"
     "product_tile.h|fill(element, k0);"$'\n'"            $barrier|fill(element, k0);|luong_d100_f32"
     "product_tile.h|load(k0 + ATTN_PRODUCT_ROUND);"$'\n'"            $barrier|load(k0 + ATTN_PRODUCT_ROUND);|luong_d129_f32"
     'product.cu|tile.load(0);|if (tile.column0 + tile.column() >= p.columns) return; tile.load(0);|luong_d100_f32'
@@ -59,7 +59,7 @@ defects=(
     # reads and writes past the end, of H and of shared memory
     'row_group.h|step + mine() < limit|step + mine() <= limit|dot_lengths_f32'
     'warp_row.h|place(v) + j < features ? attn|place(v) + j <= features ? attn|dot_odd_f32'
-    'attend.cu|WARPS * (2 + attend.features)|WARPS * (1 + attend.features)|dot_odd_f32'
+    'attend.cu|WARPS * (3 + attend.features)|WARPS * (2 + attend.features)|dot_odd_f32'
     'product_tile.h|inside && i < left ?|inside && i <= left ?|luong_odd_f32'
     'product_tile.h|group() * ATTN_PRODUCT_TERMS);|0);|luong_d129_f32'
     'product_tile.h|g < ATTN_PRODUCT_GROUPS; g++|g + 1 < ATTN_PRODUCT_GROUPS; g++|luong_d129_f32'
@@ -74,15 +74,17 @@ defects=(
     'attend_finish.cu|expf(*weight - p.maximum[query])|expf(*weight)|luong_t500_f32'
     'attend.cu|context.scale(kept);||dot_t500_f32'
     'attend.cu|sum *= kept;||dot_t500_f32'
+    'attend.cu|more = kept * *share.sum|more = *share.sum|luong_growing_4097_f32'
+    'attend.cu|context.add_to(share.context, features, kept, by)|context.add_to(share.context, features, 1.0f, by)|luong_growing_4097_f32'
     'warp_row.h|from == to ? 1.0f : |from != from ? 1.0f : |dot_mask_all_f32'
     "attend_back.cu|p.features, false);"$'\n'"        $barrier|p.features, false);|luong_t500_f32"
     "attend_back.cu|+ f] = sum;"$'\n'"        }"$'\n'"        $barrier|+ f] = sum; }|luong_queries_f32"
     'attend_back.cu|!first, plain|false, plain|luong_queries_f32'
     'attend_back.cu|(b.query * p.chunks + c.index)|(b.query * p.chunks)|luong_range_f32'
     'attend_back.cu|own *= rows.weight;||dot_odd_f32'
-    'attend_back.cu|sum = rows.total(sum);||luong_odd_f32'
+    'attend_back.cu|rows.total(products.total())|products.total()|luong_odd_f32'
     'attend_back.cu|step + g < c.last)|step + g <= c.last)|dot_d3_f32'
-    'query_back.cu|p.part_mean && c < p.chunks|p.part_mean && c + 1 < p.chunks|dot_t500_f32'
+    'query_back.cu|c < p.chunks; c++) means|c + 1 < p.chunks; c++) means|dot_t500_f32'
     'query_back.cu|p.add ? row[i % p.width]|p.add && p.more ? row[i % p.width]|luong_odd_f32'
     "gram.cu|column0, right);"$'\n'"        $barrier|column0, right);|luong_d100_f32"
     'gram.cu|query < last && column|query <= last && column|luong_b65_f32'
@@ -109,7 +111,7 @@ defects=(
     "additive.cu|left, false);"$'\n'"        $barrier|left, false);|bahdanau_d64_f32"
     'additive.cu|if (attends(first + threadIdx.x)) weight|if (first + threadIdx.x < rows.count) weight|bahdanau_mask_f32'
     'additive.cu|h.base += feature, ||bahdanau_d300_f32'
-    'additive.cu|if (feature == 0) sum|sum|bahdanau_d300_f32'
+    'additive.cu|if (feature == 0) exponentials|exponentials|bahdanau_d300_f32'
     'additive.cu|if (p.weights) softmax.write_weights();||bahdanau_odd_f32'
     'additive_tile.h|FLOATS = Tile::ROWS + |FLOATS = |bahdanau_d64_f32'
     "additive_back.cu|= of_warp;"$'\n'"        }"$'\n'"        $barrier|= of_warp; }|bahdanau_d64_f32"
@@ -147,7 +149,7 @@ defects=(
     'backward.cu|fold_weights, !p.folded|fold_weights, true|luong_query_wider_f32'
     'forward.cu|if (kept.scores) p.scores = kept.scores;||bahdanau_odd_f32'
     # ranges and masks
-    'attend.cu|range.start + first + warp * ROWS, range.start + last|first + warp * ROWS, last|luong_range_f32'
+    'attend.cu|query, q, range.start + first + warp|query, q, first + warp|luong_range_f32'
     'items.h|range.length - 1|range.length - (range.length > 1 ? 2 : 1)|luong_lengths_f32'
     'items.h|row) * items.mask_query|item) * items.mask_query|luong_mask_all_queries_f32'
     'items.h|attn_clamp(items.lengths[item], range.length)|items.lengths[item]|suite'
@@ -158,7 +160,7 @@ defects=(
     'softmax.cu|highest == -INFINITY ? 0.0f : highest|highest|'"$softmax"
     'softmax.cu|highest = fmaxf(|highest = fminf(|'"$softmax"
     'softmax.cu|0.0f : p.scale * weight|0.0f : weight|'"$softmax"
-    'softmax.cu|if (weight != 0.0f) mean|mean|'"$softmax"
+    'softmax.cu|if (weight != 0.0f) products|products|'"$softmax"
     'row_team.h|unsigned i = 1; i < WARPS|unsigned i = 2; i < WARPS|'"$softmax"
     "row_team.h|parts[i]);"$'\n'"        $barrier|parts[i]);|$softmax"
     'row_team.h|? attn_launch(kernel<element, ATTN_TEAM_WARPS>|? attn_launch(kernel<element, ATTN_TEAM_WARPS / 2>|'"$softmax"
@@ -191,7 +193,7 @@ defects=(
     'sdpa.cu|least(limits.queries, s.queries - t.query)|limits.queries|'"$float32"
     'sdpa_tile.cu|if (more == -INFINITY) return -INFINITY;||'"$float32"
     'sdpa_tile.cu|(r / p.queries / p.group) * p.keys|(r / p.queries) * p.keys|'"$float32"
-    'sdpa_tile.cu|earlier == 0.0f ? sum : earlier * factor + sum|sum|'"$float32"
+    'sdpa_tile.cu|whole = kept + sum|whole = sum|'"$float32"
     'sdpa_tile.cu|: p.context[i] * factor|: p.context[i]|'"$float32"
     'sdpa_tile.cu|context_factor *= kept;||'"$float32"
     'sdpa_tile.cu|p.softcap * tanhf(product / p.softcap)|tanhf(product / p.softcap)|'"$float32"
@@ -222,7 +224,7 @@ defects=(
     'composition_backward.cu|p.scores, p.context, t.query > 0);|p.scores, p.context, false);|composition/bahdanau*'
     'composition_backward.cu|p.gradients, t.query > 0, p.dz|p.gradients, true, p.dz|bahdanau_d1030_f32'
     'composition_backward.cu|if (!status && what.moments) status|status|dot_d1030_all_f32'
-    'composition_backward.cu|grad().add_weights ? nullptr : grad().bahdanau_w2|grad().bahdanau_w2|bahdanau_d1030_f32'
+    'composition_backward.cu|p.weights, 1, 1, elements, static_cast<float *>(to), true|p.weights, 1, 1, elements, static_cast<float *>(to), false|bahdanau_d1030_f32'
     # H in 16 bits: widened amiss, taken for float32's
     'row_group.h|const Element *const first = h.base +|const Element *const first = h.base + 1 +|f16:luong_odd_f32'
     'items.h|if (stored == ATTN_FLOAT16)|if (stored == ATTN_FLOAT16 && i > 0)|f16:dot_odd_f32'

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 
+#define __launch_bounds__(...)
 #define __global__
 #define __device__
 #define __host__
