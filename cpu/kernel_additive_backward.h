@@ -89,10 +89,7 @@ static void NAMED(scores_of_tanh)(const attn_additive_backward *additive, NAMED(
         for (size_t i = 0; i < VEC_LANES; i++) sums[i] = v_zero();
         for (size_t i = 0; i < count; i++) {
             const real *t = tanh.data + (ptrdiff_t)(r + i) * tanh.row;
-            vec sum = v_zero();
-            size_t k = 0;
-            for (; k + VEC_LANES <= width; k += VEC_LANES) sum = v_fma(v_load(v + k), v_load(t + k), sum);
-            sums[i] = v_fma(v_load_n(v + k, width - k), v_load_n(t + k, width - k), sum);
+            sums[i] = NAMED(dot_lanes)(v, t, width);
         }
         v_store_n(scores + r, v_sum_each(sums), count);
     }

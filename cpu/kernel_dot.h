@@ -51,8 +51,12 @@ static ALWAYS_INLINE void NAMED(next_group)(const attn_rows *rows, size_t querie
 }
 
 #if REAL_BITS == VEC_BITS
-/* One lane: eight chains, because a single one over a whole row gathers too much rounding error. */
-static ALWAYS_INLINE vec NAMED(row_score)(const real *row, const real *q, size_t features) {
+/* One lane: eight chains, because a single one over a whole row gathers too much rounding error; and of a wide row halves. */
+static vec NAMED(row_score)(const real *row, const real *q, size_t features) {
+    if (features > 8 * SUM_PART) {
+        const size_t half = (features / 2 + 7) / 8 * 8;
+        return NAMED(row_score)(row, q, half) + NAMED(row_score)(row + half, q + half, features - half);
+    }
     vec sum[8];
     UNROLL for (size_t i = 0; i < 8; i++) sum[i] = v_zero();
     size_t j = 0;
@@ -69,6 +73,32 @@ static ALWAYS_INLINE void NAMED(group_scores)(const NAMED(row_group) * group, co
         scores[i] = i < group->count ? NAMED(row_score)(group->row[i], q, full + tail) : 0;
 }
 #else
+/* Of V_FOLD rows, lane by lane the sum over so many whole vectors from `first` on. */
+static void NAMED(wide_sums)(const real *const *row, const real *q, size_t first, size_t vectors, vec *sum) {
+    if (vectors > SUM_PART) {
+        vec other[V_FOLD];
+        NAMED(wide_sums)(row, q, first, vectors / 2, sum);
+        NAMED(wide_sums)(row, q, first + vectors / 2, vectors - vectors / 2, other);
+        UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_add(sum[i], other[i]);
+        return;
+    }
+    vec part[V_FOLD];
+    UNROLL for (size_t i = 0; i < V_FOLD; i++) part[i] = v_zero();
+    for (size_t j = first; j < first + vectors; j++) {
+        const vec x = v_load(q + j * VEC_LANES);
+        UNROLL for (size_t i = 0; i < V_FOLD; i++) part[i] = v_fma(v_load(row[i] + j * VEC_LANES), x, part[i]);
+    }
+    UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = part[i];
+}
+
+static vec NAMED(wide_fold)(const real *const *row, const real *q, size_t full, size_t tail) {
+    const vec x = v_load(q + full * VEC_LANES);
+    vec sum[V_FOLD];
+    NAMED(wide_sums)(row, q, 0, full, sum);
+    for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_fma(v_load_n(row[i] + full * VEC_LANES, tail), x, sum[i]);
+    return v_fold(sum);
+}
+
 /* Of the rows from `first` on, one a lane. */
 static ALWAYS_INLINE vec NAMED(lanes_scores)(const NAMED(row_group) * group, size_t first, const real *q, size_t full,
                                              size_t tail) {
@@ -79,6 +109,10 @@ static ALWAYS_INLINE vec NAMED(lanes_scores)(const NAMED(row_group) * group, siz
             continue;
         }
         const real *const *row = group->row + first + r;
+        if (full > SUM_PART) {
+            folded[r / V_FOLD] = NAMED(wide_fold)(row, q, full, tail);
+            continue;
+        }
         vec sum[V_FOLD], x = v_load(q + full * VEC_LANES);
         UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_mul(v_load_n(row[i] + full * VEC_LANES, tail), x);
         for (size_t j = 0; j < full; j++) {

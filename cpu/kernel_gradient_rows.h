@@ -1,6 +1,26 @@
 /* What a composition does between the matrix products of a backward pass. A template, see vec_names.h. */
 /* SPDX-License-Identifier: Apache-2.0 */
 
+/* t = tanh(z + qw), and lane by lane the sum of v t. */
+static vec NAMED(keep_lanes)(const real *z, const real *query, const real *weight, real *t, size_t width) {
+    if (width > SUM_PART * VEC_LANES) {
+        const size_t half = NAMED(first_half)(width);
+        const vec first = NAMED(keep_lanes)(z, query, weight, t, half);
+        return v_add(first, NAMED(keep_lanes)(z + half, query + half, weight + half, t + half, width - half));
+    }
+    vec sum = v_zero();
+    size_t k = 0;
+    for (; k + VEC_LANES <= width; k += VEC_LANES) {
+        const vec e = v_tanh(v_add(v_load(z + k), v_load(query + k)));
+        v_store(t + k, e);
+        sum = v_fma(v_load(weight + k), e, sum);
+    }
+    const size_t rest = width - k;
+    const vec e = v_tanh(v_add(v_load_n(z + k, rest), v_load_n(query + k, rest)));
+    v_store_n(t + k, e, rest);
+    return v_fma(v_load_n(weight + k, rest), e, sum);
+}
+
 /* t[r][k] = tanh(z[r][k] + qw[k]), and scores[r] as tanh_scores. t may be z. */
 static void NAMED(tanh_keep)(size_t rows, size_t width, const void *z, ptrdiff_t z_row, const void *qw, const void *v,
                              void *t, ptrdiff_t t_row, void *scores, int accumulate) {
@@ -8,17 +28,7 @@ static void NAMED(tanh_keep)(size_t rows, size_t width, const void *z, ptrdiff_t
     for (size_t r = 0; r < rows; r++) {
         const real *from = (const real *)z + (ptrdiff_t)r * z_row;
         real *to = (real *)t + (ptrdiff_t)r * t_row, *score = (real *)scores + r;
-        vec sum = v_zero();
-        size_t k = 0;
-        for (; k + VEC_LANES <= width; k += VEC_LANES) {
-            const vec e = v_tanh(v_add(v_load(from + k), v_load(query + k)));
-            v_store(to + k, e);
-            sum = v_fma(v_load(weight + k), e, sum);
-        }
-        size_t rest = width - k;
-        const vec e = v_tanh(v_add(v_load_n(from + k, rest), v_load_n(query + k, rest)));
-        v_store_n(to + k, e, rest);
-        *score = v_sum(v_fma(v_load_n(weight + k, rest), e, sum)) + (accumulate ? *score : 0);
+        *score = v_sum(NAMED(keep_lanes)(from, query, weight, to, width)) + (accumulate ? *score : 0);
     }
 }
 
@@ -27,24 +37,17 @@ static void NAMED(row_scores)(size_t rows, size_t width, const void *t, ptrdiff_
     const real *weight = v;
     for (size_t r = 0; r < rows; r++) {
         const real *row = (const real *)t + (ptrdiff_t)r * t_row;
-        vec even = v_zero(), odd = v_zero();
-        size_t k = 0;
-        for (; k + 2 * VEC_LANES <= width; k += 2 * VEC_LANES) {
-            even = v_fma(v_load(weight + k), v_load(row + k), even);
-            odd = v_fma(v_load(weight + k + VEC_LANES), v_load(row + k + VEC_LANES), odd);
-        }
-        for (; k < width; k += VEC_LANES) {
-            const size_t lanes = width - k < VEC_LANES ? width - k : VEC_LANES;
-            even = v_fma(v_load_n(weight + k, lanes), v_load_n(row + k, lanes), even);
-        }
-        ((real *)scores)[r] = v_sum(v_add(even, odd));
+        ((real *)scores)[r] = v_sum(NAMED(dot_lanes)(weight, row, width));
     }
 }
 
-/* The two change places: gradients becomes weights, and weights the scores' gradient weights (gradients + shift), whose sum is returned. */
-static double NAMED(softmax_gradient)(void *weights, size_t n, double shift, void *gradients) {
-    real *p = weights, *g = gradients;
-    const vec by = v_set1((real)shift), low = v_set1((real)(shift - (double)(real)shift));
+/* The two change places; lane by lane, the sum of what weights becomes. */
+static vec NAMED(gradient_lanes)(real *p, real *g, size_t n, vec by, vec low) {
+    if (n > SUM_PART * VEC_LANES) {
+        const size_t half = NAMED(first_half)(n);
+        const vec first = NAMED(gradient_lanes)(p, g, half, by, low);
+        return v_add(first, NAMED(gradient_lanes)(p + half, g + half, n - half, by, low));
+    }
     vec sum = v_zero();
     for (size_t i = 0; i < n; i += VEC_LANES) {
         const size_t lanes = n - i < VEC_LANES ? n - i : VEC_LANES;
@@ -54,7 +57,13 @@ static double NAMED(softmax_gradient)(void *weights, size_t n, double shift, voi
         v_store_n(p + i, score, lanes);
         v_store_n(g + i, weight, lanes);
     }
-    return (double)v_sum(sum);
+    return sum;
+}
+
+/* The two change places: gradients becomes weights, and weights the scores' gradient weights (gradients + shift), whose sum is returned. */
+static double NAMED(softmax_gradient)(void *weights, size_t n, double shift, void *gradients) {
+    const vec by = v_set1((real)shift), low = v_set1((real)(shift - (double)(real)shift));
+    return (double)v_sum(NAMED(gradient_lanes)(weights, gradients, n, by, low));
 }
 
 /* One vector of columns, all rows: the first `lanes` of them. */

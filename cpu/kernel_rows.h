@@ -1,26 +1,54 @@
 /* What stands between the matrix products of a composition, and of a backward pass. A template, see vec_names.h. */
 /* SPDX-License-Identifier: Apache-2.0 */
 
+/* Scores less `shift` to their exponentials in place, and lane by lane the sum of these. */
+static vec NAMED(exp_lanes)(real *s, size_t n, vec shift) {
+    if (n > SUM_PART * VEC_LANES) {
+        const size_t half = NAMED(first_half)(n);
+        const vec first = NAMED(exp_lanes)(s, half, shift);
+        return v_add(first, NAMED(exp_lanes)(s + half, n - half, shift));
+    }
+    vec total = v_zero();
+    size_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        const vec p = v_exp(v_sub(v_load(s + i), shift));
+        v_store(s + i, p);
+        total = v_add(total, p);
+    }
+    const size_t rest = n - i;
+    const vec p = v_keep_n(v_exp(v_sub(v_load_n(s + i, rest), shift)), rest, v_zero());
+    v_store_n(s + i, p, rest);
+    return v_add(total, p);
+}
+
 /* A row without any score above -inf is shifted by 0: exp(-inf) is 0, and a NaN, which no maximum shows, still
  * reaches the sum. */
 static void NAMED(softmax_row)(void *scores, size_t n, void *maximum, void *sum) {
     real *s = scores;
-    vec lowest = v_set1(-(real)INFINITY), largest = lowest, total = v_zero();
+    vec lowest = v_set1(-(real)INFINITY), largest = lowest;
     size_t i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) largest = v_max(v_load(s + i), largest);
     size_t rest = n - i;
     largest = v_max(v_keep_n(v_load_n(s + i, rest), rest, lowest), largest);
     real top = v_max_lanes(largest);
-    vec shift = v_set1(top > -(real)INFINITY ? top : 0);
-    for (i = 0; i + VEC_LANES <= n; i += VEC_LANES) {
-        vec p = v_exp(v_sub(v_load(s + i), shift));
-        v_store(s + i, p);
-        total = v_add(total, p);
-    }
-    vec p = v_keep_n(v_exp(v_sub(v_load_n(s + i, rest), shift)), rest, v_zero());
-    v_store_n(s + i, p, rest);
     *(real *)maximum = top;
-    *(real *)sum = v_sum(v_add(total, p));
+    *(real *)sum = v_sum(NAMED(exp_lanes)(s, n, v_set1(top > -(real)INFINITY ? top : 0)));
+}
+
+/* Lane by lane, the sum of v tanh(z + qw). */
+static vec NAMED(tanh_lanes)(const real *z, const real *query, const real *weight, size_t width) {
+    if (width > SUM_PART * VEC_LANES) {
+        const size_t half = NAMED(first_half)(width);
+        const vec first = NAMED(tanh_lanes)(z, query, weight, half);
+        return v_add(first, NAMED(tanh_lanes)(z + half, query + half, weight + half, width - half));
+    }
+    vec sum = v_zero();
+    size_t k = 0;
+    for (; k + VEC_LANES <= width; k += VEC_LANES)
+        sum = v_fma(v_load(weight + k), v_tanh(v_add(v_load(z + k), v_load(query + k))), sum);
+    const size_t rest = width - k;
+    const vec last = v_tanh(v_add(v_load_n(z + k, rest), v_load_n(query + k, rest)));
+    return v_fma(v_load_n(weight + k, rest), last, sum);
 }
 
 /* Lanes of a register sum the columns of one row; v_sum_each then turns as many rows' registers into their scores. */
@@ -33,13 +61,7 @@ static void NAMED(tanh_scores)(size_t rows, size_t width, const void *z, ptrdiff
         for (size_t i = 0; i < VEC_LANES; i++) sums[i] = v_zero();
         for (size_t i = 0; i < count; i++) {
             const real *row = (const real *)z + (ptrdiff_t)(r + i) * z_row;
-            vec sum = v_zero();
-            size_t k = 0;
-            for (; k + VEC_LANES <= width; k += VEC_LANES)
-                sum = v_fma(v_load(weight + k), v_tanh(v_add(v_load(row + k), v_load(query + k))), sum);
-            size_t rest = width - k;
-            vec last = v_tanh(v_add(v_load_n(row + k, rest), v_load_n(query + k, rest)));
-            sums[i] = v_fma(v_load_n(weight + k, rest), last, sum);
+            sums[i] = NAMED(tanh_lanes)(row, query, weight, width);
         }
         real *to = (real *)scores + r;
         vec before = accumulate ? v_load_n(to, count) : v_zero();
@@ -75,12 +97,7 @@ static void NAMED(add_to)(const void *from, void *to, size_t n) {
 }
 
 static void NAMED(dot_less)(const void *a, const void *b, size_t n, const void *less, double *to) {
-    const real *x = a, *y = b;
-    vec sum = v_zero();
-    size_t i = 0;
-    for (; i + VEC_LANES <= n; i += VEC_LANES) sum = v_fma(v_load(x + i), v_load(y + i), sum);
-    sum = v_fma(v_load_n(x + i, n - i), v_load_n(y + i, n - i), sum);
-    *to = (double)v_sum(sum) - (less ? (double)*(const real *)less : 0);
+    *to = (double)v_sum(NAMED(dot_lanes)(a, b, n)) - (less ? (double)*(const real *)less : 0);
 }
 
 static void NAMED(mean_less)(const double *moments, const void *less, double *to) {

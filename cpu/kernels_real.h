@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/vec.h"
 
+#include "cpu/kernel_sum.h"
+
 #include "cpu/kernel_partial.h"
 
 #include "cpu/kernel_dot.h"
@@ -19,6 +21,7 @@
 #undef KERNELS
 #define KERNELS(suffix) {                                       \
         .gemm = gemm_##suffix,                                  \
+        .gemm_exact = gemm_exact_##suffix,                      \
         .gemm_tn = gemm_tn_##suffix,                            \
         .gemm_nt = gemm_nt_##suffix,                            \
         .dot_rows = dot_rows_##suffix,                          \
