@@ -41,6 +41,13 @@ typedef enum kit_fill {
     KIT_LSTM,     /* tanh of a random walk over time: what an LSTM's hidden states look like */
     KIT_INTEGER,  /* small integers: every product and sum of them is exact in float32 */
     KIT_REPEATED, /* every row of an item's H its first one, of random numbers: errors of their sum have one sign */
+    /* Hostile to sums; numbers of one sign stand in the weights and incoming gradients too. */
+    KIT_EQUAL,       /* as KIT_REPEATED, of one sign */
+    KIT_NEAR_ONE,    /* mean 1, a hundredth around it */
+    KIT_ALTERNATING, /* each row of an item's H the one before with the other sign */
+    KIT_GEOMETRIC,   /* rows shrink by one factor, to 2^-24 of the first */
+    KIT_ONE_HUGE,    /* one row a hundred thousand times as large as the others */
+    KIT_GROWING,     /* rows grow along the sequence, until the product of the last with itself is about 200 */
     KIT_CONSTANT, /* every row of H the same numbers, whose sums are exact */
     KIT_ONE_HOT,  /* row s of H is the unit vector s mod D */
     KIT_ZERO

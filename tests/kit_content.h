@@ -11,6 +11,11 @@ void *kit_array(size_t count, size_t size);
 /* The content of sizes->batch items. */
 kit_content kit_fill_content(const kit_case *spec, const reference_input *sizes);
 
+/* Whether a fill is one of those that are hostile to sums. */
+bool kit_is_hostile(kit_fill fill);
+/* One of its elements, in order; first: the one of row 0 in the same column. */
+double kit_hostile_value(kit_fill fill, uint64_t *state, double first, size_t row, size_t rows, size_t width);
+
 /* An incoming gradient's next element. */
 double kit_fill_gradient(const kit_case *spec, uint64_t *state);
 

@@ -31,6 +31,32 @@ static int64_t random_below(random_state *r, int64_t n) { return n <= 0 ? 0 : (i
 
 static double rounded(attn_dtype dtype, double value) { return dtype == ATTN_FLOAT32 ? (double)(float)value : value; }
 
+bool kit_is_hostile(kit_fill fill) { return fill >= KIT_EQUAL && fill <= KIT_GROWING; }
+
+/* Of one sign, around 7/8. */
+static double random_positive(random_state *r) { return 0.875 + 0.125 * random_uniform(r); }
+
+double kit_hostile_value(kit_fill fill, uint64_t *state, double first, size_t row, size_t rows, size_t width) {
+    random_state r = {*state};
+    const double random =
+        row == 0 || fill == KIT_NEAR_ONE || fill == KIT_ONE_HUGE || fill == KIT_GROWING ? random_positive(&r) : first;
+    *state = r.state;
+    switch (fill) {
+    case KIT_NEAR_ONE:
+        return 1 + 0.08 * (random - 0.875);
+    case KIT_ALTERNATING:
+        return row % 2 ? -random : random;
+    case KIT_GEOMETRIC:
+        return random * exp2(-24 * (double)row / (double)rows);
+    case KIT_ONE_HUGE:
+        return random * (row == rows / 3 ? 1 : 1e-5);
+    case KIT_GROWING:
+        return random * sqrt(260 / (double)width) * (double)(row + 1) / (double)rows;
+    default:
+        return random;
+    }
+}
+
 static double *fill_states(random_state *r, const kit_case *spec, size_t items, size_t rows, size_t width) {
     double *values = kit_array(items * rows * width, sizeof *values);
     const double scale = spec->scale != 0 ? spec->scale : 1;
@@ -61,6 +87,8 @@ static double *fill_states(random_state *r, const kit_case *spec, size_t items, 
             break;
         case KIT_ZERO:
             break;
+        default:
+            value = kit_hostile_value(spec->fill, &r->state, values[i - s * width], s, rows, width);
         }
         values[i] = value;
     }
@@ -74,8 +102,9 @@ static double *fill_weights(random_state *r, const kit_case *spec, size_t rows, 
     double *values = kit_array(rows * columns, sizeof *values);
     const double limit = sqrt(6 / (double)(rows + columns)) * (spec->weight_scale != 0 ? spec->weight_scale : 1);
     for (size_t i = 0; i < rows * columns; i++)
-        values[i] = spec->fill == KIT_INTEGER ? (double)random_below(r, 3) - 1
-                                              : rounded(spec->dtype, limit * random_uniform(r));
+        values[i] = spec->fill == KIT_INTEGER    ? (double)random_below(r, 3) - 1
+                    : kit_is_hostile(spec->fill) ? rounded(spec->dtype, limit * random_positive(r))
+                                                 : rounded(spec->dtype, limit * random_uniform(r));
     return values;
 }
 
@@ -108,8 +137,9 @@ static void fill_mask(random_state *r, const kit_case *spec, size_t items, size_
 
 double kit_fill_gradient(const kit_case *spec, uint64_t *state) {
     random_state r = {*state};
-    const double value =
-        spec->fill == KIT_INTEGER ? (double)random_below(&r, 5) - 2 : rounded(spec->dtype, random_normal(&r));
+    const double value = spec->fill == KIT_INTEGER    ? (double)random_below(&r, 5) - 2
+                         : kit_is_hostile(spec->fill) ? rounded(spec->dtype, random_positive(&r))
+                                                      : rounded(spec->dtype, random_normal(&r));
     *state = r.state;
     return value;
 }

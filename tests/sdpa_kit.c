@@ -174,6 +174,16 @@ static void fill_masks(const sdpa_case *spec, uint64_t *state, sdpa_content *con
     }
 }
 
+/* Rows of one item and head after the other. */
+static void fill_hostile(const sdpa_case *spec, uint64_t *state, double *values, size_t heads, size_t rows_,
+                         size_t width) {
+    for (size_t i = 0; i < heads * rows_ * width; i++) {
+        const size_t row = i / width % rows_;
+        const double value = kit_hostile_value(spec->fill, state, values[i - row * width], row, rows_, width);
+        values[i] = kit_round(spec->dtype, value);
+    }
+}
+
 static void fill_values(const sdpa_case *spec, double *v, size_t rows_, size_t width) {
     for (size_t i = 0; i < rows_ * width; i++) {
         if (spec->fill == KIT_CONSTANT) v[i] = 0.375 + 0.125 * (double)(i % width % 3);
@@ -223,6 +233,14 @@ static sdpa_content fill_content(const sdpa_case *spec) {
                             .k = numbers(spec, spec->dtype, &state, B * heads * K * D, 1),
                             .v = numbers(spec, spec->dtype, &state, B * heads * K * V, 1)};
     fill_values(spec, content.v, B * heads * K, V);
+    if (kit_is_hostile(spec->fill)) {
+        const sdpa_case equal = {.dtype = spec->dtype, .fill = KIT_EQUAL};
+        fill_hostile(spec, &state, content.k, B * heads, K, D);
+        fill_hostile(spec, &state, content.v, B * heads, K, V);
+        fill_hostile(&equal, &state, content.q, B * Hq, (size_t)spec->queries, D);
+        for (size_t i = 0; i < B * Hq * (size_t)spec->queries * D; i++)
+            content.q[i] = kit_round(spec->dtype, content.q[i] * (spec->spread != 0 ? spec->spread : 1));
+    }
     fill_masks(spec, &state, &content);
     if (spec->options & SDPA_LENGTHS) {
         content.key_lengths = kit_array(B + 1, sizeof *content.key_lengths);

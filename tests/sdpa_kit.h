@@ -32,7 +32,7 @@ typedef struct sdpa_case {
     int64_t offset;
     double scale, softcap, spread; /* spread: of the queries; 0 stands for 1 */
     unsigned options;
-    kit_fill fill; /* KIT_NORMAL, KIT_INTEGER, KIT_CONSTANT, KIT_REPEATED, KIT_ONE_HOT (the values) */
+    kit_fill fill; /* KIT_NORMAL, KIT_INTEGER, KIT_CONSTANT, KIT_REPEATED, KIT_ONE_HOT (the values), the hostile ones (keys and values) */
     uint64_t seed;
 } sdpa_case;
 
