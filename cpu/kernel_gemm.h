@@ -1,13 +1,15 @@
 /* Products of small matrices, read where they lie. A template, see vec_names.h.
  *
- * C = A B goes by tiles of a few rows by a few vectors of columns whose sums stay in registers; a row of B is loaded once for all rows of
- * the tile. Every element of C is the sum of chains of fused multiply-adds from zero, added up over GEMM_DEPTH steps of k, those over
- * GEMM_DEEP, and those as halves of halves, whatever the tile: a row's bits depend on nothing but its own operands. Few rows make wide tiles, so that there are sums enough to hide an addition's latency.
+ * C = A B goes by tiles of a few rows by a few vectors of columns whose sums stay in registers; a
+ * row of B is loaded once for all rows of the tile. Every element of C is the sum of chains of
+ * fused multiply-adds from zero, added up over GEMM_DEPTH steps of k, those over GEMM_DEEP, and
+ * those as halves of halves, whatever the tile: a row's bits depend on nothing but its own
+ * operands. Few rows make wide tiles, so that there are sums enough to hide an addition's latency.
  *
  * C = A^T B, whose sums run over rows, takes the same tiles: they differ in how A is walked.
  *
- * C = A B^T sums the lanes of k in one register for each element, by chains of SUM_PART vectors that are added up as halves of halves, then
- * VEC_LANES registers at once (v_sum_each). */
+ * C = A B^T sums the lanes of k in one register for each element, by chains of SUM_PART vectors
+ * that are added up as halves of halves, then VEC_LANES registers at once (v_sum_each). */
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #undef GEMM_ROWS
