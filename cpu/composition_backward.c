@@ -13,6 +13,7 @@
  * Groups and blocks depend on the sizes alone, so the sums do not depend on the threads. Hidden rows are never read: where a block
  * has any, the attended ones are gathered first. */
 #include "cpu/composition_parts.h"
+#include "cpu/tree.h"
 
 #include <limits.h>
 #include <math.h>
@@ -21,8 +22,7 @@
 enum {
     MOST_GROUPS = 16,
     LEAST_GROUPS = 4, /* where a group's sum is large beside what it sums up */
-    CHAINS = 4,       /* of a sum */
-    SCORE_TERMS = 64 /* of a score, as many as OpenBLAS may sum in one chain: 300 of one sign missed the gate by 16 % */
+    CHAIN_TERMS = 32  /* of a sum of doubles */
 };
 
 /* ---- Sizes ---------------------------------------------------------------------------------------- */
@@ -82,9 +82,13 @@ static void put(const attn_composition *c, void *to, double number) {
 }
 
 static double dot(const attn_composition *c, const void *a, const void *b, size_t n) {
-    double sums[CHAINS] = {0};
-    for (size_t i = 0; i < n; i++) sums[i % CHAINS] += value(c, a, i) * value(c, b, i);
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    double sum = 0;
+    if (n > CHAIN_TERMS) {
+        const size_t half = n / 2;
+        return dot(c, a, b, half) + dot(c, attn_at_const(c, a, 0, 0, half), attn_at_const(c, b, 0, 0, half), n - half);
+    }
+    for (size_t i = 0; i < n; i++) sum += value(c, a, i) * value(c, b, i);
+    return sum;
 }
 
 static double lse_gradient(const attn_composition *c, size_t place) {
@@ -205,16 +209,21 @@ static size_t blocks_of(const attn_composition *c, size_t item) {
     return divide_up(steps.end - steps.start, c->block_rows);
 }
 
+/* Of blocks [first, first + count), as halves of halves. */
+static attn_composition_moments moments_of(const attn_composition *c, size_t place, size_t first, size_t count) {
+    if (count == 0) return (attn_composition_moments){0, 0};
+    if (count == 1) return c->grad.moments[first * c->queries + place];
+    const attn_composition_moments a = moments_of(c, place, first, count / 2),
+                                   b = moments_of(c, place, first + count / 2, count - count / 2);
+    return (attn_composition_moments){a.first + b.first, a.weights + b.weights};
+}
+
 /* What is added to the gradients of a query's weights before they become those of the scores. */
 static double shift_of(const attn_composition *c, const attn_composition_block *k, size_t place) {
     const attn_composition_gradients *g = &c->grad;
-    double sum = 0, weights = 0;
     if (!needs_mean(c)) return g->shift[place];
-    for (size_t b = 0; b < blocks_of(c, k->item); b++) {
-        sum += g->moments[b * c->queries + place].first;
-        weights += g->moments[b * c->queries + place].weights;
-    }
-    return lse_gradient(c, place) - (weights == 0 ? 0 : sum / weights);
+    const attn_composition_moments all = moments_of(c, place, 0, blocks_of(c, k->item));
+    return lse_gradient(c, place) - (all.weights == 0 ? 0 : all.first / all.weights);
 }
 
 /* Weights p and their gradients by the context become the gradients of the scores and p, in that order; returns the sum of the first. */
@@ -229,10 +238,15 @@ static void add_moments(const attn_composition *c, const attn_composition_block 
                         size_t n, const void *weights, void *gradients, attn_composition_moments *moments) {
     size_t step;
     if (has_given(c)) add_given(c, k, query, first, n, gradients);
-    for (size_t j = 0; j < n; j++) {
-        if (!find_step(c, k, query, first + j, &step)) continue;
-        moments->first += value(c, weights, j) * value(c, gradients, j);
-        moments->weights += value(c, weights, j);
+    for (size_t begin = 0; begin < n; begin += CHAIN_TERMS) {
+        attn_composition_moments part = {0, 0};
+        for (size_t j = begin; j < n && j < begin + CHAIN_TERMS; j++) {
+            if (!find_step(c, k, query, first + j, &step)) continue;
+            part.first += value(c, weights, j) * value(c, gradients, j);
+            part.weights += value(c, weights, j);
+        }
+        moments->first += part.first;
+        moments->weights += part.weights;
     }
 }
 
@@ -292,11 +306,8 @@ static void pair_products(const attn_composition *c, const attn_composition_bloc
         memcpy(attn_at(c, s->pair, queries + i, c->rows_row, 0),
                attn_at(c, c->grad.context, place + i, c->context_row, 0), bytes);
     }
-    const size_t features = c->sizes.features, depth = divide_up(features, divide_up(features, SCORE_TERMS));
-    for (size_t d = 0; d < features; d += depth)
-        attn_openblas_gemm_nt(c->blas, c->sizes.dtype, 2 * queries, k->count, least(depth, features - d),
-                              attn_at(c, s->pair, 0, 0, d), c->rows_row, attn_at_const(c, k->rows, 0, 0, d), k->row,
-                              s->scores, c->scores_row, d > 0);
+    attn_openblas_gemm_nt_exact(c->blas, c->sizes.dtype, 2 * queries, k->count, c->sizes.features, s->pair, c->rows_row,
+                                k->rows, k->row, s->scores, c->scores_row, false);
     for (size_t i = 0; i < queries; i++)
         weigh(c, k, query + i, 0, k->count, attn_at(c, s->scores, i, c->scores_row, 0));
 }
@@ -312,8 +323,8 @@ static void multiplicative_queries(const attn_composition *c, const attn_composi
     if (t->rows)
         attn_openblas_gemm_tn(c->blas, c->sizes.dtype, k->count, features, 2 * queries, s->scores, c->scores_row,
                               s->pair, c->rows_row, t->rows, t->row, query > 0 || t->add);
-    attn_openblas_gemm(c->blas, c->sizes.dtype, queries, features, k->count, s->scores, c->scores_row, k->rows, k->row,
-                       partial(c, number, first_query(c, k) + query), c->folded_row, false);
+    attn_openblas_gemm_exact(c->blas, c->sizes.dtype, queries, features, k->count, s->scores, c->scores_row, k->rows,
+                             k->row, partial(c, number, first_query(c, k) + query), c->folded_row, false);
 }
 
 static void multiplicative_block(const attn_composition *c, const attn_composition_block *k, size_t number,
@@ -512,22 +523,32 @@ static void attend(const attn_composition *c, size_t group, const attn_compositi
 
 /* ---- Finish ----------------------------------------------------------------------------------------- */
 
+typedef struct query_blocks {
+    const attn_composition *c;
+    size_t place;
+} query_blocks;
+
+/* What a block gives to a query's gradient, and what its gradients of scores add up to. */
+static void add_partial(const void *argument, size_t to, size_t from) {
+    const query_blocks *b = argument;
+    const attn_composition *c = b->c;
+    add(c, partial(c, to, b->place), partial(c, from, b->place), c->score_columns);
+    c->grad.residuals[to * c->queries + b->place] += c->grad.residuals[from * c->queries + b->place];
+}
+
 /* An error of d in the mean of the weights' gradients adds d c to a folded query's gradient. The gradients of scores add up to that
  * of the log-sum-exp: what they really added up to tells it. */
 static void mend(const attn_composition *c, size_t place, void *folded) {
-    double residual = -lse_gradient(c, place), rounded;
-    for (size_t number = 0; number < blocks_of(c, place / c->sizes.queries); number++)
-        residual += c->grad.residuals[number * c->queries + place];
-    put(c, &rounded, residual);
+    double rounded;
+    put(c, &rounded, c->grad.residuals[place] - lse_gradient(c, place));
     c->kernels->take_times(&rounded, NULL, attn_at(c, c->kept.context, place, c->kept.context_row, 0), folded,
                            c->sizes.features);
 }
 
 static void merge(const attn_composition *c, size_t place) {
     void *to = attn_at(c, c->grad.folded, place, c->folded_row, 0);
+    attn_tree_add_up(blocks_of(c, place / c->sizes.queries), add_partial, &(query_blocks){c, place});
     memcpy(to, partial(c, 0, place), c->folded_row * c->element);
-    for (size_t number = 1; number < blocks_of(c, place / c->sizes.queries); number++)
-        add(c, to, partial(c, number, place), c->score_columns);
     if (!needs_mean(c)) mend(c, place, to);
 }
 

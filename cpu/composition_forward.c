@@ -9,6 +9,7 @@
  * A block's hidden rows are never read: where there are any, the attended ones are gathered first. In training the
  * steps leave on their way what the backward pass needs (kept.h). */
 #include "cpu/composition_parts.h"
+#include "cpu/tree.h"
 
 #include <string.h>
 
@@ -36,8 +37,8 @@ static attn_partial partial(const attn_composition *c, size_t block, size_t quer
 
 static void multiplicative_scores(const attn_composition *c, const attn_composition_block *k, const void *q,
                                   const attn_composition_scratch *s) {
-    attn_openblas_gemm_nt(c->blas, c->sizes.dtype, k->queries, k->count, c->sizes.features, q, c->folded_row, k->rows,
-                          k->row, s->scores, c->scores_row, false);
+    attn_openblas_gemm_nt_exact(c->blas, c->sizes.dtype, k->queries, k->count, c->sizes.features, q, c->folded_row,
+                                k->rows, k->row, s->scores, c->scores_row, false);
 }
 
 /* tanh of some rows and columns, kept where the rows lie one after the other, else by way of the product. */
@@ -106,8 +107,8 @@ static void block_context(const attn_composition *c, const attn_composition_bloc
         c->kernels->softmax_row(attn_at(c, s->scores, i, c->scores_row, 0), k->count, p.maximum, p.sum);
     }
     if (k->count)
-        attn_openblas_gemm(c->blas, c->sizes.dtype, k->queries, c->sizes.features, k->count, s->scores, c->scores_row,
-                           k->rows, k->row, context, c->context_row, false);
+        attn_openblas_gemm_exact(c->blas, c->sizes.dtype, k->queries, c->sizes.features, k->count, s->scores,
+                                 c->scores_row, k->rows, k->row, context, c->context_row, false);
     for (size_t i = 0; i < k->queries; i++) {
         attn_partial p = partial(c, number, query + i);
         if (attn_is_zero(c, p.sum)) memset(p.context, 0, c->sizes.features * c->element);
@@ -149,16 +150,24 @@ static void finish_weights(const attn_composition *c, size_t item, size_t query,
         if (!mask[(ptrdiff_t)step * call->mask_time]) memset(row + step * c->element, 0, c->element);
 }
 
+typedef struct query_blocks {
+    const attn_composition *c;
+    size_t place;
+} query_blocks;
+
+static void merge_block(const void *argument, size_t to, size_t from) {
+    const query_blocks *b = argument;
+    const attn_partial into = partial(b->c, to, b->place), part = partial(b->c, from, b->place);
+    b->c->kernels->merge(&into, &part, 1, b->c->sizes.features);
+}
+
 static void finish_query(const attn_composition *c, size_t place) {
     const attn_layer_call *call = c->call;
     const size_t item = place / c->sizes.queries, query = place % c->sizes.queries, features = c->sizes.features;
     const attn_composition_range steps = attn_composition_valid(c, item);
     const attn_partial p = partial(c, 0, place);
     const size_t blocks = divide_up(steps.end - steps.start, c->block_rows);
-    for (size_t number = 1; number < blocks; number++) {
-        const attn_partial from = partial(c, number, place);
-        c->kernels->merge(&p, &from, 1, features);
-    }
+    attn_tree_add_up(blocks, merge_block, &(query_blocks){c, place});
     if (c->kept.sum) {
         memcpy(attn_at(c, c->kept.maximum, place, 1, 0), p.maximum, c->element);
         memcpy(attn_at(c, c->kept.sum, place, 1, 0), p.sum, c->element);

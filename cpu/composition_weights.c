@@ -7,7 +7,11 @@
 
 #include <string.h>
 
-enum { TILE_ROWS = 64, TILE_COLUMNS = 128 };
+enum {
+    TILE_ROWS = 64,
+    TILE_COLUMNS = 128,
+    DEEP_QUERIES = 4096 /* beyond, OpenBLAS's calls would make a long chain of their own: the kernels go by halves */
+};
 
 /* to (m, n) = A^T B over all queries, A (queries, a_row), B (queries, b_row); or with b NULL, of `groups` matrices (m, n) that lie
  * a_row elements apart, the sum. */
@@ -67,6 +71,10 @@ static void compute_tile(const attn_composition *c, size_t unit, const attn_comp
     const size_t rows = least(TILE_ROWS, w->m - row), columns = least(TILE_COLUMNS, w->n - column);
     if (!w->b)
         sum_groups(c, w, row, rows, column, columns);
+    else if (c->queries > DEEP_QUERIES)
+        c->kernels->gemm_tn(rows, columns, c->queries, attn_at_const(c, w->a, 0, 0, row), (ptrdiff_t)w->a_row,
+                            attn_at_const(c, w->b, 0, 0, column), (ptrdiff_t)w->b_row,
+                            attn_at(c, w->to, row, w->n, column), (ptrdiff_t)w->n, c->call->grad.add_weights);
     else
         attn_openblas_gemm_tn(c->blas, c->sizes.dtype, rows, columns, c->queries, attn_at_const(c, w->a, 0, 0, row),
                               w->a_row, attn_at_const(c, w->b, 0, 0, column), w->b_row,

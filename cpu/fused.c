@@ -5,6 +5,7 @@
 #include "cpu/fused_block.h"
 #include "cpu/fused_kind.h"
 #include "cpu/sizes.h"
+#include "cpu/tree.h"
 #include "cpu/tuning.h"
 #include "lib/carve.h"
 
@@ -113,7 +114,7 @@ static schedule schedule_of(const attn_layer_problem *problem, size_t threads) {
 /* The sizes are the planned ones, so that any run within them fits. */
 typedef struct fused_workspace {
     attn_fused_rows rows; /* ATTN_GROUP_ROWS a thread; split: those of all blocks */
-    attn_partial chunks;  /* SCRATCH_ROWS a thread; split: of each block and chunk */
+    attn_partial chunks;  /* SCRATCH_ROWS for each level a thread; split: of each block and chunk */
     char *additive;       /* one a thread */
     size_t additive_size;
     void *packed; /* additive weights of this run */
@@ -137,7 +138,8 @@ static fused_workspace carve_workspace(attn_carver *carver, const attn_kernels_r
     w.rows.joint = attn_carve(carver, rows, joint * element);
     w.rows.query = attn_carve(carver, rows, padded(query_width(problem), element) * element);
     w.rows.result = carve_partial(carver, rows, context_stride, element);
-    w.chunks = carve_partial(carver, most(threads * SCRATCH_ROWS, split_blocks * s.block_queries * s.chunks),
+    const size_t levels = attn_tree_levels(s.chunks);
+    w.chunks = carve_partial(carver, most(threads * levels * SCRATCH_ROWS, split_blocks * s.block_queries * s.chunks),
                              context_stride, element);
     if (problem->score == ATTN_SCORE_BAHDANAU) {
         w.additive_size = padded(kernels->additive_scratch(problem->features, problem->score_width), 1);
@@ -165,9 +167,14 @@ typedef struct fused_run {
 } fused_run;
 
 static attn_fused_scratch scratch_of(const fused_run *run, size_t task) {
-    return (attn_fused_scratch){attn_fused_partial_at(&run->operands, &run->workspace.chunks, task * SCRATCH_ROWS),
-                                run->workspace.additive ? run->workspace.additive + task * run->workspace.additive_size
-                                                        : NULL};
+    const size_t levels = attn_tree_levels(run->schedule.chunks), row = task * levels * SCRATCH_ROWS;
+    const attn_partial *chunks = &run->workspace.chunks;
+    return (attn_fused_scratch){
+        .chunk = attn_fused_partial_at(&run->operands, chunks, row),
+        .sums = attn_fused_partial_at(&run->operands, chunks, row + SCRATCH_ROWS),
+        .levels = levels,
+        .sums_stride = SCRATCH_ROWS,
+        .additive = run->workspace.additive ? run->workspace.additive + task * run->workspace.additive_size : NULL};
 }
 
 static bool next_unit(fused_run *run, size_t *unit) {
@@ -219,15 +226,28 @@ static void run_chunks(void *argument, size_t task) {
     }
 }
 
+typedef struct block_chunks {
+    const fused_run *run;
+    size_t block;
+} block_chunks;
+
+static void merge_chunk(const void *argument, size_t to, size_t from) {
+    const block_chunks *b = argument;
+    const attn_fused_operands *operands = &b->run->operands;
+    const attn_partial into = chunk_partial(b->run, b->block, to), partial = chunk_partial(b->run, b->block, from);
+    operands->kernels->merge(&into, &partial, attn_fused_block_rows(operands, b->block),
+                             operands->call->sizes.features);
+}
+
+/* In the order of attn_fused_chunks. */
 static void merge_chunks(const fused_run *run) {
     const attn_fused_operands *operands = &run->operands;
     for (size_t block = 0; block < run->schedule.blocks; block++) {
-        attn_fused_rows rows = attn_fused_rows_at(operands, &run->workspace.rows, first_row(run, block));
-        for (size_t chunk = 0; chunk < run->schedule.chunks; chunk++) {
-            attn_partial partial = chunk_partial(run, block, chunk);
-            operands->kernels->merge(&rows.result, &partial, attn_fused_block_rows(operands, block),
-                                     operands->call->sizes.features);
-        }
+        const attn_fused_rows rows = attn_fused_rows_at(operands, &run->workspace.rows, first_row(run, block));
+        const attn_partial all = chunk_partial(run, block, 0);
+        attn_tree_add_up(run->schedule.chunks, merge_chunk, &(block_chunks){run, block});
+        operands->kernels->merge(&rows.result, &all, attn_fused_block_rows(operands, block),
+                                 operands->call->sizes.features);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "cpu/fused_block.h"
 #include "cpu/sizes.h"
+#include "cpu/tree.h"
 
 #include <string.h>
 
@@ -195,12 +196,22 @@ static attn_additive_backward additive_of(const attn_backward_operands *operands
         .grad_w2_row = (ptrdiff_t)padded(width, operands->element)};
 }
 
+/* to += from, which is empty then. */
+static void add_moments(double *to, double *from) {
+    for (size_t i = 0; i < 2 * ATTN_QUERY_BLOCK; i++) {
+        to[i] += from[i];
+        from[i] = 0;
+    }
+}
+
 void attn_backward_delta(const attn_backward_operands *operands, size_t item, void *scratch) {
     const attn_layer_call *call = operands->call;
     for (size_t query = 0; query < call->sizes.queries; query += ATTN_QUERY_BLOCK) {
         const size_t row = (item - operands->first_item) * call->sizes.queries + query;
-        double moments[2 * ATTN_QUERY_BLOCK] = {0};
+        double sums[ATTN_TREE_LEVELS][2 * ATTN_QUERY_BLOCK] = {{0}};
+        const size_t levels = attn_tree_levels(chunks_of(operands, item));
         for (size_t chunk = 0; chunk < chunks_of(operands, item); chunk++) {
+            double moments[2 * ATTN_QUERY_BLOCK] = {0};
             const attn_rows rows = rows_of_chunk(operands, item, chunk, query);
             const attn_backward_queries queries = queries_of(operands, item, chunk, query);
             if (call->sizes.score == ATTN_SCORE_BAHDANAU) {
@@ -209,7 +220,12 @@ void attn_backward_delta(const attn_backward_operands *operands, size_t item, vo
             } else {
                 operands->kernels->dot_moments(&rows, &queries, moments, scratch);
             }
+            add_moments(sums[0], moments);
+            for (size_t level = 0; level + 1 < levels && attn_tree_carries(chunk, level); level++)
+                add_moments(sums[level + 1], sums[level]);
         }
+        for (size_t level = 0; level + 1 < levels; level++) add_moments(sums[level + 1], sums[level]);
+        const double *moments = sums[levels - 1];
         for (size_t i = 0; i < least(ATTN_QUERY_BLOCK, call->sizes.queries - query); i++)
             operands->kernels->mean_less(moments + 2 * i, lse_gradient(operands, row + i),
                                          operands->rows.delta + row + i);
@@ -255,13 +271,24 @@ void attn_backward_chunk(const attn_backward_operands *operands, size_t item, si
 
 /* ---- After the rows of H ------------------------------------------------------------------------- */
 
+typedef struct row_chunks {
+    const attn_backward_operands *operands;
+    char *all;
+    size_t row, width;
+} row_chunks;
+
+static void add_chunk(const void *argument, size_t to, size_t from) {
+    const row_chunks *r = argument;
+    const size_t step = r->operands->rows_at_once;
+    r->operands->kernels->add_to(row_of(r->operands, r->all, from * step + r->row, r->width),
+                                 row_of(r->operands, r->all, to * step + r->row, r->width), r->width);
+}
+
 /* A row's gq, or what its gradients of scores add up to, of all chunks. */
 static void sum_chunks(const attn_backward_operands *operands, char *all, size_t row, size_t width) {
     const size_t chunks = chunks_of(operands, place_of(operands, row).item);
-    void *to = row_of(operands, all, row, width);
-    if (chunks == 0) memset(to, 0, width * operands->element);
-    for (size_t chunk = 1; chunk < chunks; chunk++)
-        operands->kernels->add_to(row_of(operands, all, chunk * operands->rows_at_once + row, width), to, width);
+    if (chunks == 0) memset(row_of(operands, all, row, width), 0, width * operands->element);
+    attn_tree_add_up(chunks, add_chunk, &(row_chunks){operands, all, row, width});
 }
 
 /* gq without what the error of delta gave to it: the sum of ge is that of the log-sum-exp's gradient, and an error of d in

@@ -2,6 +2,7 @@
 #include "cpu/fused_block.h"
 
 #include "cpu/sizes.h"
+#include "cpu/tree.h"
 
 #include <math.h>
 #include <string.h>
@@ -161,17 +162,44 @@ void attn_fused_chunk(const attn_fused_operands *operands, size_t block, size_t 
     }
 }
 
-/* The first chunk goes straight into the result: merging into an empty result copies, so the bits are the same. */
+/* The sum of a level: the last is the result. */
+static attn_partial level_of(const attn_fused_operands *operands, const attn_fused_rows *rows,
+                             const attn_fused_scratch *scratch, size_t level) {
+    if (level + 1 == scratch->levels) return rows->result;
+    return attn_fused_partial_at(operands, &scratch->sums, level * scratch->sums_stride);
+}
+
+/* A level's sum to the one above, and the level empty. */
+static void carry(const attn_fused_operands *operands, const attn_fused_rows *rows, const attn_fused_scratch *scratch,
+                  size_t level, size_t queries) {
+    const attn_partial from = level_of(operands, rows, scratch, level),
+                       to = level_of(operands, rows, scratch, level + 1);
+    operands->kernels->merge(&to, &from, queries, operands->call->sizes.features);
+    attn_fused_clear(operands, &from, queries);
+}
+
+/* A chunk that begins a sum goes straight there: merging into an empty one copies, so the bits are the same. */
 void attn_fused_chunks(const attn_fused_operands *operands, size_t block, const attn_fused_rows *rows,
                        const attn_fused_scratch *scratch) {
     block_place place = place_of(operands, block);
     size_t length = attn_fused_range_of(operands->call, place.item).length;
-    attn_fused_chunk(operands, block, 0, rows->query, &rows->result, scratch->additive);
-    for (size_t chunk = 1; chunk * operands->chunk_rows < length; chunk++) {
-        attn_fused_clear(operands, &scratch->chunk, place.queries);
-        attn_fused_chunk(operands, block, chunk, rows->query, &scratch->chunk, scratch->additive);
-        operands->kernels->merge(&rows->result, &scratch->chunk, place.queries, operands->call->sizes.features);
+    const attn_partial lowest = level_of(operands, rows, scratch, 0);
+    for (size_t level = 0; level + 1 < scratch->levels; level++) {
+        const attn_partial sum = level_of(operands, rows, scratch, level);
+        attn_fused_clear(operands, &sum, place.queries);
     }
+    for (size_t chunk = 0; chunk * operands->chunk_rows < length; chunk++) {
+        if (attn_tree_begins(chunk)) {
+            attn_fused_chunk(operands, block, chunk, rows->query, &lowest, scratch->additive);
+        } else {
+            attn_fused_clear(operands, &scratch->chunk, place.queries);
+            attn_fused_chunk(operands, block, chunk, rows->query, &scratch->chunk, scratch->additive);
+            operands->kernels->merge(&lowest, &scratch->chunk, place.queries, operands->call->sizes.features);
+        }
+        for (size_t level = 0; level + 1 < scratch->levels && attn_tree_carries(chunk, level); level++)
+            carry(operands, rows, scratch, level, place.queries);
+    }
+    for (size_t level = 0; level + 1 < scratch->levels; level++) carry(operands, rows, scratch, level, place.queries);
 }
 
 /* ---- Results ------------------------------------------------------------------------------------- */

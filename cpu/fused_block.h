@@ -46,6 +46,8 @@ typedef struct attn_fused_rows {
 /* Of one task at a time. */
 typedef struct attn_fused_scratch {
     attn_partial chunk; /* of one block */
+    attn_partial sums;  /* levels - 1 of a block, sums_stride rows apart */
+    size_t levels, sums_stride;
     void *additive;
 } attn_fused_scratch;
 
@@ -68,7 +70,7 @@ void attn_fused_begin(const attn_fused_operands *operands, size_t first, size_t 
 void attn_fused_chunk(const attn_fused_operands *operands, size_t block, size_t chunk, const void *query,
                       const attn_partial *result, void *additive_scratch);
 
-/* All chunks of one block, merged in order into its result. */
+/* All chunks of one block, merged by a tree (tree.h) into its result. */
 void attn_fused_chunks(const attn_fused_operands *operands, size_t block, const attn_fused_rows *rows,
                        const attn_fused_scratch *scratch);
 

@@ -91,6 +91,14 @@ static void NAMED(wide_sums)(const real *const *row, const real *q, size_t first
     UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = part[i];
 }
 
+static vec NAMED(wide_fold)(const real *const *row, const real *q, size_t full, size_t tail) {
+    const vec x = v_load(q + full * VEC_LANES);
+    vec sum[V_FOLD];
+    NAMED(wide_sums)(row, q, 0, full, sum);
+    for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_fma(v_load_n(row[i] + full * VEC_LANES, tail), x, sum[i]);
+    return v_fold(sum);
+}
+
 /* Of the rows from `first` on, one a lane. */
 static ALWAYS_INLINE vec NAMED(lanes_scores)(const NAMED(row_group) * group, size_t first, const real *q, size_t full,
                                              size_t tail) {
@@ -101,17 +109,15 @@ static ALWAYS_INLINE vec NAMED(lanes_scores)(const NAMED(row_group) * group, siz
             continue;
         }
         const real *const *row = group->row + first + r;
+        if (full > SUM_PART) {
+            folded[r / V_FOLD] = NAMED(wide_fold)(row, q, full, tail);
+            continue;
+        }
         vec sum[V_FOLD], x = v_load(q + full * VEC_LANES);
         UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_mul(v_load_n(row[i] + full * VEC_LANES, tail), x);
-        if (full <= SUM_PART) {
-            for (size_t j = 0; j < full; j++) {
-                x = v_load(q + j * VEC_LANES);
-                UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_fma(v_load(row[i] + j * VEC_LANES), x, sum[i]);
-            }
-        } else {
-            vec whole[V_FOLD];
-            NAMED(wide_sums)(row, q, 0, full, whole);
-            UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_add(whole[i], sum[i]);
+        for (size_t j = 0; j < full; j++) {
+            x = v_load(q + j * VEC_LANES);
+            UNROLL for (size_t i = 0; i < V_FOLD; i++) sum[i] = v_fma(v_load(row[i] + j * VEC_LANES), x, sum[i]);
         }
         folded[r / V_FOLD] = v_fold(sum);
     }

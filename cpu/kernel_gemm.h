@@ -1,13 +1,15 @@
 /* Products of small matrices, read where they lie. A template, see vec_names.h.
  *
- * C = A B goes by tiles of a few rows by a few vectors of columns whose sums stay in registers; a row of B is loaded once for all rows of
- * the tile. Every element of C is the sum of chains of GEMM_PART fused multiply-adds from zero, added up over GEMM_DEPTH steps of k, those over
- * GEMM_DEEP, and those as halves of halves, whatever the tile: a row's bits depend on nothing but its own operands. Few rows make wide tiles, so that there are sums enough to hide an addition's latency.
+ * C = A B goes by tiles of a few rows by a few vectors of columns whose sums stay in registers; a
+ * row of B is loaded once for all rows of the tile. Every element of C is the sum of chains of
+ * fused multiply-adds from zero, added up over GEMM_DEPTH steps of k, those over GEMM_DEEP, and
+ * those as halves of halves, whatever the tile: a row's bits depend on nothing but its own
+ * operands. Few rows make wide tiles, so that there are sums enough to hide an addition's latency.
  *
  * C = A^T B, whose sums run over rows, takes the same tiles: they differ in how A is walked.
  *
- * C = A B^T sums the lanes of k in one register for each element, by chains of SUM_PART vectors that are added up as halves of halves, then
- * VEC_LANES registers at once (v_sum_each). */
+ * C = A B^T sums the lanes of k in one register for each element, by chains of SUM_PART vectors
+ * that are added up as halves of halves, then VEC_LANES registers at once (v_sum_each). */
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #undef GEMM_ROWS
@@ -20,8 +22,10 @@
 #define GEMM_WIDE 8 /* the most vectors of any tile */
 #undef GEMM_DEPTH
 #define GEMM_DEPTH 256 /* bounds a panel of B by the first cache */
-#undef GEMM_PART
-#define GEMM_PART 32 /* terms of a chain: those of 64 equal terms leave the bound of a context */
+#undef GEMM_CHAIN
+#define GEMM_CHAIN 128 /* terms of a chain: enough for a sum whose bound counts its terms */
+#undef GEMM_EXACT
+#define GEMM_EXACT 32 /* and of a context's, whose bound 64 equal terms would leave */
 #undef GEMM_DEEP
 #define GEMM_DEEP (GEMM_DEPTH * 32) /* terms that go to C one panel after the other */
 
@@ -30,7 +34,7 @@ typedef struct NAMED(gemm_operands) {
     real *c;
     ptrdiff_t a_row, a_depth; /* from one row of the product, and one step of k, to the next; one of them is 1 */
     ptrdiff_t ldb, ldc;
-    size_t k, tail; /* tail: lanes of the tile's last vector */
+    size_t k, chain, tail; /* chain: terms added up one after the other; tail: lanes of the tile's last vector */
     bool accumulate;
 } NAMED(gemm_operands);
 
@@ -57,19 +61,21 @@ static ALWAYS_INLINE void NAMED(gemm_chain)(const NAMED(gemm_operands) * g, cons
 static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_t rows, size_t vectors,
                                            bool transposed) {
     vec sum[GEMM_ROWS][GEMM_WIDE];
-    const size_t last = vectors - 1, tail = g->tail, depth = g->k;
+    const size_t last = vectors - 1, tail = g->tail, depth = g->k, chain = g->chain;
     const ptrdiff_t a_depth = transposed ? g->a_depth : 1;
-    if (depth <= GEMM_PART) {
-        NAMED(gemm_chain)(g, g->a, g->b, depth, sum, rows, vectors, transposed);
-    } else {
-        real parts[GEMM_ROWS][GEMM_WIDE][VEC_LANES] __attribute__((aligned(64)));
-        const real *a = g->a, *b = g->b;
+    const bool several = depth > chain;
+    const real *a = g->a, *b = g->b;
+    real parts[GEMM_ROWS][GEMM_WIDE][VEC_LANES] __attribute__((aligned(64)));
+    if (several) {
         UNROLL for (size_t r = 0; r < rows; r++) {
             UNROLL for (size_t j = 0; j < vectors; j++) v_store(parts[r][j], v_zero());
         }
-        for (size_t k = 0; k < depth; k += GEMM_PART, a += GEMM_PART * a_depth, b += GEMM_PART * g->ldb) {
-            const size_t steps = depth - k < GEMM_PART ? depth - k : GEMM_PART;
-            NAMED(gemm_chain)(g, a, b, steps, sum, rows, vectors, transposed);
+    }
+    size_t k = 0;
+    do {
+        const size_t steps = depth - k < chain ? depth - k : chain;
+        NAMED(gemm_chain)(g, a, b, steps, sum, rows, vectors, transposed);
+        if (several) {
             UNROLL for (size_t r = 0; r < rows; r++) {
                 UNROLL for (size_t j = 0; j < vectors; j++) {
                     sum[r][j] = v_add(v_load(parts[r][j]), sum[r][j]);
@@ -77,7 +83,10 @@ static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_
                 }
             }
         }
-    }
+        a += (ptrdiff_t)chain * a_depth;
+        b += (ptrdiff_t)chain * g->ldb;
+        k += steps;
+    } while (k < depth);
     UNROLL for (size_t r = 0; r < rows; r++) {
         real *c = g->c + (ptrdiff_t)r * g->ldc;
         if (g->accumulate) {
@@ -223,14 +232,39 @@ static void NAMED(gemm_by)(const NAMED(gemm_shape) * shape, NAMED(gemm_operands)
 static void NAMED(gemm)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
                         void *c, ptrdiff_t ldc, int accumulate, int with_tanh) {
     NAMED(gemm_operands)
-    g = {.a = a, .b = b, .c = c, .a_row = lda, .a_depth = 1, .ldb = ldb, .ldc = ldc, .k = k, .accumulate = accumulate};
+    g = {.a = a,
+         .b = b,
+         .c = c,
+         .a_row = lda,
+         .a_depth = 1,
+         .ldb = ldb,
+         .ldc = ldc,
+         .k = k,
+         .chain = GEMM_CHAIN,
+         .accumulate = accumulate};
     NAMED(gemm_by)(NAMED(gemm_shapes), g, m, n, with_tanh);
+}
+
+static void NAMED(gemm_exact)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
+                              void *c, ptrdiff_t ldc) {
+    NAMED(gemm_operands)
+    g = {.a = a, .b = b, .c = c, .a_row = lda, .a_depth = 1, .ldb = ldb, .ldc = ldc, .k = k, .chain = GEMM_EXACT};
+    NAMED(gemm_by)(NAMED(gemm_shapes), g, m, n, false);
 }
 
 static void NAMED(gemm_tn)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
                            void *c, ptrdiff_t ldc, int accumulate) {
     NAMED(gemm_operands)
-    g = {.a = a, .b = b, .c = c, .a_row = 1, .a_depth = lda, .ldb = ldb, .ldc = ldc, .k = k, .accumulate = accumulate};
+    g = {.a = a,
+         .b = b,
+         .c = c,
+         .a_row = 1,
+         .a_depth = lda,
+         .ldb = ldb,
+         .ldc = ldc,
+         .k = k,
+         .chain = GEMM_CHAIN,
+         .accumulate = accumulate};
     NAMED(gemm_by)(NAMED(gemm_tn_shapes), g, m, n, false);
 }
 
@@ -251,60 +285,73 @@ static ALWAYS_INLINE void NAMED(gemm_nt_step)(size_t rows, size_t columns, size_
 
 static ALWAYS_INLINE void NAMED(gemm_nt_chain)(size_t rows, size_t columns, size_t kept, size_t k, const real *a,
                                                ptrdiff_t lda, const real *b, ptrdiff_t ldb, vec *sum) {
-    vec part[GEMM_NT_SUMS];
-    UNROLL for (size_t i = 0; i < rows * columns; i++) part[i] = v_zero();
+    UNROLL for (size_t i = 0; i < rows * columns; i++) sum[i] = v_zero();
     size_t done = 0;
     for (; done + VEC_LANES <= k; done += VEC_LANES)
-        NAMED(gemm_nt_step)(rows, columns, kept, a + done, lda, b + done, ldb, VEC_LANES, part);
-    if (done < k) NAMED(gemm_nt_step)(rows, columns, kept, a + done, lda, b + done, ldb, k - done, part);
-    UNROLL for (size_t i = 0; i < rows * columns; i++) sum[i] = part[i];
+        NAMED(gemm_nt_step)(rows, columns, kept, a + done, lda, b + done, ldb, VEC_LANES, sum);
+    if (done < k) NAMED(gemm_nt_step)(rows, columns, kept, a + done, lda, b + done, ldb, k - done, sum);
 }
 
-/* Of a tile, the lanes' sums over any k. */
+/* Of a tile, the lanes' sums over any k, in memory. */
 #undef GEMM_NT_HALVES
 #define GEMM_NT_HALVES(rows)                                                                                           \
     static void NAMED(gemm_nt_sums_##rows)(size_t kept, size_t k, const real *a, ptrdiff_t lda, const real *b,         \
-                                           ptrdiff_t ldb, vec *sum) {                                                  \
+                                           ptrdiff_t ldb, vec *to) {                                                   \
+        enum { columns = GEMM_NT_SUMS / rows };                                                                        \
         if (k <= SUM_PART * VEC_LANES) {                                                                               \
-            NAMED(gemm_nt_chain)(rows, GEMM_NT_SUMS / rows, kept, k, a, lda, b, ldb, sum);                             \
+            vec sum[GEMM_NT_SUMS];                                                                                     \
+            NAMED(gemm_nt_chain)(rows, columns, kept, k, a, lda, b, ldb, sum);                                         \
+            UNROLL for (size_t i = 0; i < GEMM_NT_SUMS; i++) to[i] = sum[i];                                           \
             return;                                                                                                    \
         }                                                                                                              \
         const size_t half = NAMED(first_half)(k);                                                                      \
         vec other[GEMM_NT_SUMS];                                                                                       \
-        NAMED(gemm_nt_sums_##rows)(kept, half, a, lda, b, ldb, sum);                                                   \
+        NAMED(gemm_nt_sums_##rows)(kept, half, a, lda, b, ldb, to);                                                    \
         NAMED(gemm_nt_sums_##rows)(kept, k - half, a + half, lda, b + half, ldb, other);                               \
-        for (size_t i = 0; i < GEMM_NT_SUMS; i++) sum[i] = v_add(sum[i], other[i]);                                    \
+        for (size_t i = 0; i < GEMM_NT_SUMS; i++) to[i] = v_add(to[i], other[i]);                                      \
     }
 GEMM_NT_HALVES(1)
 GEMM_NT_HALVES(4)
 
-typedef void NAMED(gemm_nt_sums)(size_t kept, size_t k, const real *a, ptrdiff_t lda, const real *b, ptrdiff_t ldb,
-                                 vec *sum);
-
-static ALWAYS_INLINE void NAMED(gemm_nt_tile)(size_t rows, size_t columns, size_t kept, size_t k, const real *a,
-                                              ptrdiff_t lda, const real *b, ptrdiff_t ldb, real *c, ptrdiff_t ldc,
-                                              NAMED(gemm_nt_sums) * sums) {
-    vec sum[GEMM_NT_SUMS];
-    if (k <= SUM_PART * VEC_LANES)
-        NAMED(gemm_nt_chain)(rows, columns, kept, k, a, lda, b, ldb, sum);
-    else
-        sums(kept, k, a, lda, b, ldb, sum);
+static ALWAYS_INLINE void NAMED(gemm_nt_put)(size_t rows, size_t columns, size_t kept, const vec *sum, real *c,
+                                             ptrdiff_t ldc) {
     real element[GEMM_NT_SUMS];
     UNROLL for (size_t i = 0; i < rows * columns; i += VEC_LANES) v_store(element + i, v_sum_each(sum + i));
     UNROLL for (size_t r = 0; r < rows; r++) memcpy(c + (ptrdiff_t)r * ldc, element + r * columns, kept * sizeof(real));
 }
 
+static ALWAYS_INLINE void NAMED(gemm_nt_tile)(size_t rows, size_t columns, size_t kept, size_t k, const real *a,
+                                              ptrdiff_t lda, const real *b, ptrdiff_t ldb, real *c, ptrdiff_t ldc) {
+    vec sum[GEMM_NT_SUMS];
+    NAMED(gemm_nt_chain)(rows, columns, kept, k, a, lda, b, ldb, sum);
+    NAMED(gemm_nt_put)(rows, columns, kept, sum, c, ldc);
+}
+
 /* The last tile is moved back over columns that are done already, which get the same bits again. */
 #undef GEMM_NT_PANELS
 #define GEMM_NT_PANELS(rows)                                                                                           \
+    static void NAMED(gemm_nt_long_##rows)(size_t n, size_t k, const real *a, ptrdiff_t lda, const real *b,            \
+                                           ptrdiff_t ldb, real *c, ptrdiff_t ldc) {                                    \
+        enum { columns = GEMM_NT_SUMS / rows };                                                                        \
+        for (size_t done = 0; done < n; done += columns) {                                                             \
+            const size_t j = n < columns || done < n - columns ? done : n - columns;                                   \
+            const size_t kept = n < columns ? n : columns;                                                             \
+            vec sum[GEMM_NT_SUMS];                                                                                     \
+            NAMED(gemm_nt_sums_##rows)(kept, k, a, lda, b + (ptrdiff_t)j * ldb, ldb, sum);                             \
+            NAMED(gemm_nt_put)(rows, columns, kept, sum, c + j, ldc);                                                  \
+        }                                                                                                              \
+    }                                                                                                                  \
     static void NAMED(gemm_nt_##rows)(size_t n, size_t k, const real *a, ptrdiff_t lda, const real *b, ptrdiff_t ldb,  \
                                       real *c, ptrdiff_t ldc) {                                                        \
         enum { columns = GEMM_NT_SUMS / rows };                                                                        \
-        if (n < columns) NAMED(gemm_nt_tile)(rows, columns, n, k, a, lda, b, ldb, c, ldc, NAMED(gemm_nt_sums_##rows)); \
+        if (k > SUM_PART * VEC_LANES) {                                                                                \
+            NAMED(gemm_nt_long_##rows)(n, k, a, lda, b, ldb, c, ldc);                                                  \
+            return;                                                                                                    \
+        }                                                                                                              \
+        if (n < columns) NAMED(gemm_nt_tile)(rows, columns, n, k, a, lda, b, ldb, c, ldc);                             \
         for (size_t done = 0; n >= columns && done < n; done += columns) {                                             \
             const size_t j = done < n - columns ? done : n - columns;                                                  \
-            NAMED(gemm_nt_tile)                                                                                        \
-            (rows, columns, columns, k, a, lda, b + (ptrdiff_t)j * ldb, ldb, c + j, ldc, NAMED(gemm_nt_sums_##rows));  \
+            NAMED(gemm_nt_tile)(rows, columns, columns, k, a, lda, b + (ptrdiff_t)j * ldb, ldb, c + j, ldc);           \
         }                                                                                                              \
     }
 GEMM_NT_PANELS(1)

@@ -1,7 +1,8 @@
 /* Long sums over the lanes of vectors. A template, see vec_names.h.
  *
- * A chain of additions of n terms of one size gathers an error that grows with n; every sum of the kernels that may be long is one of
- * chains of SUM_PART vectors from zero, whose results are added up as halves of halves: that error grows with the logarithm of n. */
+ * A chain of additions of n terms of one size gathers an error that grows with n; every sum of the
+ * kernels that may be long is one of chains of SUM_PART vectors from zero, whose results are added
+ * up as halves of halves: that error grows with the logarithm of n. */
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #undef SUM_PART

@@ -62,6 +62,8 @@ typedef struct attn_kernels_real {
     /* C (m, n) = A (m, k) B (k, n), row-major with the given row strides; tanh applied to C when asked; C += when accumulate. */
     void (*gemm)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, int accumulate,
                  int with_tanh);
+    /* C (m, n) = A B by chains so short that a sum of one weight's terms, a context, stays within its bound; gemm's suit bounds that count terms. */
+    void (*gemm_exact)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc);
     /* C (m, n) = A^T B, A (k, m) and B (k, n) row-major; C += when accumulate. */
     void (*gemm_tn)(size_t m, size_t n, size_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, int accumulate);
     /* C (m, n) = A (m, k) B^T, B (n, k) row-major. */

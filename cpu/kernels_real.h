@@ -21,6 +21,7 @@
 #undef KERNELS
 #define KERNELS(suffix) {                                       \
         .gemm = gemm_##suffix,                                  \
+        .gemm_exact = gemm_exact_##suffix,                      \
         .gemm_tn = gemm_tn_##suffix,                            \
         .gemm_nt = gemm_nt_##suffix,                            \
         .dot_rows = dot_rows_##suffix,                          \

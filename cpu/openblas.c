@@ -166,20 +166,51 @@ static void multiply_tiled(const attn_openblas *blas, attn_dtype dtype, attn_til
             }
 }
 
+/* In steps of k that are as equal as can be, none longer than a chain may be. */
+static attn_tile shorten(attn_tile tile, size_t k, size_t chain) {
+    tile.k = equal_parts(k, least(tile.k, chain), chain < ATTN_OPENBLAS_CHAIN ? 4 : 16);
+    return tile;
+}
+
+static void multiply_nn(const attn_openblas *blas, attn_dtype dtype, attn_tile size, const attn_product *product,
+                        bool accumulate, size_t chain) {
+    const attn_tile tile = shorten(cut(product_limit(blas), size.m, size.n, size.k), size.k, chain);
+    multiply_tiled(blas, dtype, size, tile, product, accumulate);
+}
+
+static void multiply_nt(const attn_openblas *blas, attn_dtype dtype, attn_tile size, const attn_product *product,
+                        bool accumulate, size_t chain) {
+    multiply_tiled(blas, dtype, size, shorten(cut_nt(blas, size.m, size.n, size.k), size.k, chain), product,
+                   accumulate);
+}
+
 void attn_openblas_gemm(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                         size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate) {
-    attn_product product = {a, b, lda, ldb, c, ldc, NO_TRANS, NO_TRANS};
-    multiply_tiled(blas, dtype, (attn_tile){m, n, k}, cut(product_limit(blas), m, n, k), &product, accumulate);
+    const attn_product product = {a, b, lda, ldb, c, ldc, NO_TRANS, NO_TRANS};
+    multiply_nn(blas, dtype, (attn_tile){m, n, k}, &product, accumulate, ATTN_OPENBLAS_CHAIN);
+}
+
+void attn_openblas_gemm_exact(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
+                              size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate) {
+    const attn_product product = {a, b, lda, ldb, c, ldc, NO_TRANS, NO_TRANS};
+    multiply_nn(blas, dtype, (attn_tile){m, n, k}, &product, accumulate, ATTN_OPENBLAS_EXACT);
 }
 
 void attn_openblas_gemm_nt(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                            size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate) {
-    attn_product product = {a, b, lda, ldb, c, ldc, NO_TRANS, TRANS};
-    multiply_tiled(blas, dtype, (attn_tile){m, n, k}, cut_nt(blas, m, n, k), &product, accumulate);
+    const attn_product product = {a, b, lda, ldb, c, ldc, NO_TRANS, TRANS};
+    multiply_nt(blas, dtype, (attn_tile){m, n, k}, &product, accumulate, ATTN_OPENBLAS_CHAIN);
+}
+
+void attn_openblas_gemm_nt_exact(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k,
+                                 const void *a, size_t lda, const void *b, size_t ldb, void *c, size_t ldc,
+                                 bool accumulate) {
+    const attn_product product = {a, b, lda, ldb, c, ldc, NO_TRANS, TRANS};
+    multiply_nt(blas, dtype, (attn_tile){m, n, k}, &product, accumulate, ATTN_OPENBLAS_EXACT);
 }
 
 void attn_openblas_gemm_tn(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                            size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate) {
-    attn_product product = {a, b, lda, ldb, c, ldc, TRANS, NO_TRANS};
-    multiply_tiled(blas, dtype, (attn_tile){m, n, k}, cut(product_limit(blas), m, n, k), &product, accumulate);
+    const attn_product product = {a, b, lda, ldb, c, ldc, TRANS, NO_TRANS};
+    multiply_nn(blas, dtype, (attn_tile){m, n, k}, &product, accumulate, ATTN_OPENBLAS_CHAIN);
 }

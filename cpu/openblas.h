@@ -55,12 +55,22 @@ bool attn_openblas_fits(const attn_openblas *blas, size_t n, size_t k);
 
 /* All matrices row-major, row strides in [row length, INT_MAX]; every size >= 1. accumulate: add to the result. */
 
+/* OpenBLAS adds up the terms of an element one after the other. The products take at most
+ * ATTN_OPENBLAS_CHAIN of them in one call, which is enough for sums whose bounds count their terms;
+ * those named exact, so few that terms of one size stay within the bounds of a score or a context. */
+enum { ATTN_OPENBLAS_CHAIN = 128, ATTN_OPENBLAS_EXACT = 32 };
+
 /* C (m, n) = A (m, k) B (k, n); one row or column becomes a product of a matrix and a vector. */
 void attn_openblas_gemm(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                         size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);
+void attn_openblas_gemm_exact(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
+                              size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);
 /* C (m, n) = A (m, k) B^T, B (n, k) */
 void attn_openblas_gemm_nt(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                            size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);
+void attn_openblas_gemm_nt_exact(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k,
+                                 const void *a, size_t lda, const void *b, size_t ldb, void *c, size_t ldc,
+                                 bool accumulate);
 /* C (m, n) = A^T B, A (k, m), B (k, n) */
 void attn_openblas_gemm_tn(const attn_openblas *blas, attn_dtype dtype, size_t m, size_t n, size_t k, const void *a,
                            size_t lda, const void *b, size_t ldb, void *c, size_t ldc, bool accumulate);

@@ -16,6 +16,7 @@ struct attn_products {
     const attn_openblas *blas;        /* NULL: the kernels' own */
     const attn_kernels_real *kernels; /* for what stands between the products too */
     attn_product nn;                  /* C (m, n) = A (m, k) B (k, n) */
+    attn_product exact;               /* the same, of weights and values: by shorter chains */
     attn_product nt;                  /* C (m, n) = A (m, k) B^T, B (n, k) */
     attn_product tn;                  /* C (m, n) = A^T B, A (k, m) */
 };

@@ -10,6 +10,7 @@
  * attended are gathered first. */
 #include "cpu/sdpa.h"
 
+#include "cpu/tree.h"
 #include "cpu/units.h"
 
 #include <limits.h>
@@ -45,8 +46,11 @@ typedef struct scratch {
     void *scores; /* (block rows, scores_row) */
     void *k, *v;  /* (block keys, k_row or value_row): gathered */
     size_t *index;
-    void *terms;            /* (block keys): what is added to a row's scores */
-    attn_partial all, part; /* of all keys so far, and of a block of them */
+    void *terms;                         /* (block keys): what is added to a row's scores */
+    attn_partial part;                   /* of a block of keys */
+    attn_partial sums[ATTN_TREE_LEVELS]; /* of the blocks so far, by a tree (tree.h); the last is that of all */
+    attn_partial all;
+    size_t levels;
 } scratch;
 
 /* Some rows of a key head. */
@@ -95,8 +99,10 @@ static void carve_scratch(const sdpa *a, attn_carver *carver, scratch *s) {
     s->v = attn_carve(carver, a->block_keys, a->value_row * a->element);
     s->index = attn_carve(carver, a->block_keys, sizeof *s->index);
     s->terms = attn_carve(carver, a->block_keys, a->element);
-    carve_partial(a, carver, &s->all);
     carve_partial(a, carver, &s->part);
+    s->levels = attn_tree_levels(divide_up(a->sizes.keys, BLOCK_KEYS));
+    for (size_t level = 0; level < s->levels; level++) carve_partial(a, carver, &s->sums[level]);
+    s->all = s->sums[s->levels - 1];
 }
 
 static attn_units describe(const attn_device *device, const attn_sdpa_problem *problem, sdpa *a) {
@@ -197,6 +203,14 @@ static void see(const sdpa *a, const unit *u, query_row *row) {
     if (p->causal) row->end = least(row->end, clip(row->position + 1, u->length));
 }
 
+/* Nothing attended yet. */
+static void empty(const sdpa *a, const attn_partial *sum, size_t row) {
+    const attn_partial p = partial_row(a, sum, row);
+    set(a, p.maximum, -INFINITY);
+    set(a, p.sum, 0);
+    memset(p.context, 0, a->sizes.value_dim * a->element);
+}
+
 /* The rows of a unit, their queries scaled and the keys that they see. */
 static void enter(const sdpa *a, unit *u, size_t first, const scratch *s) {
     const attn_sdpa_call *call = a->call;
@@ -213,9 +227,7 @@ static void enter(const sdpa *a, unit *u, size_t first, const scratch *s) {
         if (call->bias) row->bias = row_in(a, call->bias, &call->bias_strides, u->item, row->head, row->query);
         scale_row(a, row_in(a, call->q, &call->q_strides, u->item, row->head, row->query), factor,
                   at(a, s->q, i, a->q_row, 0), a->sizes.head_dim);
-        set(a, at(a, s->all.maximum, i, 1, 0), -INFINITY);
-        set(a, at(a, s->all.sum, i, 1, 0), 0);
-        memset(at(a, s->all.context, i, a->value_row, 0), 0, a->sizes.value_dim * a->element);
+        for (size_t level = 0; level < s->levels; level++) empty(a, &s->sums[level], i);
     }
 }
 
@@ -346,8 +358,8 @@ static void attend(const sdpa *a, const unit *u, key_block *k, const attn_partia
     }
     if (k->count && a->sizes.value_dim) {
         k->v = gather(a, u, k, call->v, &call->v_strides, a->sizes.value_dim, s->v, a->value_row, &k->v_row);
-        a->products->nn(a->products, a->sizes.dtype, u->count, a->sizes.value_dim, k->count, s->scores, a->scores_row,
-                        k->v, k->v_row, into->context, a->value_row);
+        a->products->exact(a->products, a->sizes.dtype, u->count, a->sizes.value_dim, k->count, s->scores,
+                           a->scores_row, k->v, k->v_row, into->context, a->value_row);
     }
     /* 0 times a value that is NaN */
     for (size_t i = 0; i < u->count; i++) {
@@ -397,6 +409,12 @@ static void finish_row(const sdpa *a, const unit *u, size_t i, const scratch *s)
     if (call->attention_weights) finish_weights(a, u, row, &p);
 }
 
+/* A level's sum to the one above, and the level empty. */
+static void carry(const sdpa *a, const unit *u, const scratch *s, size_t level) {
+    a->products->kernels->merge(&s->sums[level + 1], &s->sums[level], u->count, a->sizes.value_dim);
+    for (size_t i = 0; i < u->count; i++) empty(a, &s->sums[level], i);
+}
+
 /* Later queries see more keys when causal: they come first, so that the threads end together. */
 static void run_unit(const void *argument, size_t number, char *memory) {
     const sdpa *a = argument;
@@ -408,13 +426,15 @@ static void run_unit(const void *argument, size_t number, char *memory) {
               .key_head = head % a->sizes.key_heads,
               .count = least(a->block_rows, a->rows - first)};
     enter(a, &u, first, s);
-    bool merging = false;
-    for (size_t key = u.begin; key < u.end; merging = true) {
+    for (size_t key = u.begin, done = 0; key < u.end; done++) {
         key_block k = {.first = key, .end = least(u.end, (key / BLOCK_KEYS + 1) * BLOCK_KEYS)};
-        attend(a, &u, &k, merging ? &s->part : &s->all, s);
-        if (merging) a->products->kernels->merge(&s->all, &s->part, u.count, a->sizes.value_dim);
+        const bool begins = attn_tree_begins(done);
+        attend(a, &u, &k, begins ? &s->sums[0] : &s->part, s);
+        if (!begins) a->products->kernels->merge(&s->sums[0], &s->part, u.count, a->sizes.value_dim);
+        for (size_t level = 0; level + 1 < s->levels && attn_tree_carries(done, level); level++) carry(a, &u, s, level);
         key = k.end;
     }
+    for (size_t level = 0; level + 1 < s->levels; level++) carry(a, &u, s, level);
     for (size_t i = 0; i < u.count; i++) finish_row(a, &u, i, s);
 }
 

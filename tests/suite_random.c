@@ -277,7 +277,7 @@ static kit_case any_case(arena *a) {
         spec.queries = any(a, 2) ? ATTN_LAST_STEP : 1 + (int64_t)any(a, 6);
         if (spec.score == ATTN_SCORE_BAHDANAU && any(a, 2)) spec.score_width = any_width(a);
         if (spec.queries > 0 && spec.score != ATTN_SCORE_DOT && any(a, 2)) spec.query_features = any_width(a);
-        spec.fill = (kit_fill)any(a, KIT_CONSTANT); /* of random numbers */
+        spec.fill = (kit_fill)any(a, KIT_CONSTANT); /* of random numbers, half of them hostile to sums */
         spec.weight_scale = any(a, 3) ? 1 : 0.1;
         spec.options = (unsigned)any(a, 128);
         if (!(spec.options & KIT_MASK) || spec.queries < 0) spec.options &= ~(unsigned)KIT_MASK_QUERIES;

@@ -488,7 +488,8 @@ Test(sdpa, workspace_is_bounded) {
         sizes[i] = attn_plan_workspace_size(plan);
         attn_plan_destroy(plan);
     }
-    cr_assert(sizes[0] == sizes[1] && sizes[0] > 0 && sizes[0] < 1 << 21, "%zu and %zu bytes", sizes[0], sizes[1]);
+    /* A sum for each power of sixteen blocks of keys. */
+    cr_assert(sizes[0] > 0 && sizes[1] <= 2 * sizes[0] && sizes[1] < 1 << 21, "%zu and %zu bytes", sizes[0], sizes[1]);
     attn_context_destroy(context);
 }
 

@@ -50,7 +50,9 @@ static const struct way_back {
 };
 enum { WAYS_BACK = sizeof ways_back / sizeof *ways_back };
 
-static bool is_large(const kit_case *spec) { return spec->batch * spec->timesteps * spec->features > 1000000; }
+static bool is_large(const kit_case *spec) {
+    return spec->batch * spec->timesteps * spec->features > 1000000 || spec->timesteps > 50000;
+}
 
 static bool nothing_asked(const kit_case *spec, unsigned outputs) { return spec->units == 0 && outputs == KIT_OUTPUT; }
 
