@@ -122,7 +122,9 @@ attn_status attn_matmul(const attn_plan *plan, const attn_matmul_args *given) {
     if (!status) status = attn_read_struct("args", &args, sizeof args, sizeof args, given);
     if (!status) status = resolve_call(plan, &args, &call);
     if (status || !call.c) return status;
+    attn_plan_enter(plan);
     status = plan->implementation->matmul->run(plan->implementation, plan->context->device, &call);
+    attn_plan_leave(plan);
     return status ? attn_fail(status, "%s: failed while running; c may be partly written", plan->implementation->name)
                   : ATTN_OK;
 }

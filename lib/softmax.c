@@ -81,7 +81,9 @@ attn_status attn_softmax_backward_explain(attn_context *context, const attn_soft
 }
 
 static attn_status run(const attn_plan *plan, const attn_softmax_call *call) {
+    attn_plan_enter(plan);
     const attn_status status = plan->implementation->softmax->run(plan->implementation, plan->context->device, call);
+    attn_plan_leave(plan);
     return status ? attn_fail(status, "%s: failed while running; outputs may be partly written",
                               plan->implementation->name)
                   : ATTN_OK;
