@@ -17,7 +17,8 @@ static void NAMED(softmax_row)(void *scores, size_t n, void *maximum, void *sum)
         v_store(s + i, p);
         total = v_add(total, p);
     }
-    vec p = v_keep_n(v_exp(v_sub(v_load_n(s + i, rest), shift)), rest, v_zero());
+    /* A 0 in the lanes left over would overflow where the largest is far below it. */
+    vec p = v_exp(v_sub(v_keep_n(v_load_n(s + i, rest), rest, lowest), shift));
     v_store_n(s + i, p, rest);
     *(real *)maximum = top;
     *(real *)sum = v_sum(v_add(total, p));

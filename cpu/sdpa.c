@@ -280,7 +280,8 @@ static const void *bias_terms(const sdpa *a, const query_row *row, const key_blo
 }
 
 static const void *alibi_terms(const sdpa *a, const query_row *row, const key_block *k, const scratch *s) {
-    const double slope = get(a, (const char *)a->call->alibi_slopes + row->head * a->element);
+    const double given = get(a, (const char *)a->call->alibi_slopes + row->head * a->element);
+    const double slope = isfinite(given) ? given : NAN; /* at no distance an infinite one would be NaN, and hide elsewhere */
     for (size_t j = 0; j < k->count; j++) {
         const ptrdiff_t key = (ptrdiff_t)(k->first + (k->index ? k->index[j] : j));
         const ptrdiff_t distance = row->position > key ? row->position - key : key - row->position;
@@ -358,10 +359,10 @@ static void attend(const sdpa *a, const unit *u, key_block *k, const attn_partia
 
 /* ---- Results ---------------------------------------------------------------------------------------- */
 
-static void finish_weights(const sdpa *a, const unit *u, const query_row *row, const attn_partial *p) {
+static void finish_weights(const sdpa *a, const unit *u, const query_row *row, const attn_partial *p, bool nothing) {
     const attn_sdpa_call *call = a->call;
     char *to = row_out(a, call->attention_weights, &call->weights_strides, u->item, row->head, row->query);
-    if (u->begin >= u->end) {
+    if (nothing) {
         memset(to, 0, a->sizes.keys * a->element);
         return;
     }
@@ -373,7 +374,7 @@ static void finish_weights(const sdpa *a, const unit *u, const query_row *row, c
         if (is_hidden(a, row, key)) set(a, to + key * a->element, 0);
 }
 
-/* A sink is one more score, with no value. */
+/* A sink is one more score, with no value; one of -inf is none. */
 static void add_sink(const sdpa *a, const query_row *row, const attn_partial *into, const attn_partial *part) {
     memcpy(part->maximum, (const char *)a->call->sinks + row->head * a->element, a->element);
     set(a, part->sum, 1);
@@ -385,7 +386,8 @@ static void finish_row(const sdpa *a, const unit *u, size_t i, const scratch *s)
     const attn_sdpa_call *call = a->call;
     const query_row *row = &s->rows[i];
     const attn_partial p = partial_row(a, &s->all, i);
-    if (call->sinks) {
+    const bool nothing = get(a, p.sum) == 0; /* is attended, or all scores are -inf */
+    if (call->sinks && get(a, (const char *)call->sinks + row->head * a->element) != -INFINITY) {
         const attn_partial part = partial_row(a, &s->part, i);
         add_sink(a, row, &p, &part);
     }
@@ -394,7 +396,7 @@ static void finish_row(const sdpa *a, const unit *u, size_t i, const scratch *s)
     char *output =
         call->output ? row_out(a, call->output, &call->output_strides, u->item, row->head, row->query) : p.context;
     a->products->kernels->finish(&p, 1, a->sizes.value_dim, output, 0, lse);
-    if (call->attention_weights) finish_weights(a, u, row, &p);
+    if (call->attention_weights) finish_weights(a, u, row, &p, nothing);
 }
 
 /* Later queries see more keys when causal: they come first, so that the threads end together. */
