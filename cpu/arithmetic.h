@@ -28,7 +28,7 @@
 #endif
 
 #if !defined(FLT_EVAL_METHOD) || FLT_EVAL_METHOD != 0
-#error "libattention needs float and double arithmetic in their own precision: on x86 -msse2 -mfpmath=sse, not the x87 unit"
+#error "libattention needs float and double in their own precision: on x86 -msse2 -mfpmath=sse, not the x87 unit"
 #endif
 
 #if FLT_RADIX != 2 || FLT_MANT_DIG != 24 || FLT_MAX_EXP != 128 || FLT_MIN_EXP != -125 || DBL_MANT_DIG != 53 ||         \
@@ -45,7 +45,7 @@
 _Static_assert(1.0 + 0x1p-40 != 1.0, "libattention can't be built with -fsingle-precision-constant");
 #endif
 #if !defined(__clang__) && defined(__GCC_IEC_559) && __GCC_IEC_559 < 1
-#error "libattention needs -ffp-contract=off and no other flag that breaks IEC 60559: products and sums are rounded one by one"
+#error "libattention needs -ffp-contract=off, and no other flag that breaks IEC 60559"
 #endif
 
 #endif

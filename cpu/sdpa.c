@@ -166,6 +166,17 @@ static void scale_row(const sdpa *a, const void *from, double factor, void *to, 
         for (size_t i = 0; i < n; i++) ((double *)to)[i] = factor * ((const double *)from)[i];
 }
 
+/* scores / softcap, as far as tanh tells them apart: the quotient by a small cap may be past the type's numbers. */
+static double capped(double quotient) { return quotient > 1024 ? 1024 : quotient < -1024 ? -1024 : quotient; }
+
+static void divide_row(const sdpa *a, void *scores, double softcap, size_t n) {
+    const double factor = 1 / softcap;
+    if (a->sizes.dtype == ATTN_FLOAT32)
+        for (size_t i = 0; i < n; i++) ((float *)scores)[i] = (float)capped(factor * (double)((float *)scores)[i]);
+    else
+        for (size_t i = 0; i < n; i++) ((double *)scores)[i] = capped(((double *)scores)[i] / softcap);
+}
+
 static void hide_row(const sdpa *a, void *scores, size_t n) {
     if (a->sizes.dtype == ATTN_FLOAT32)
         for (size_t i = 0; i < n; i++) ((float *)scores)[i] = -INFINITY;
@@ -181,6 +192,16 @@ static void mask_row(const sdpa *a, void *scores, const uint8_t *mask, ptrdiff_t
     else
         for (size_t i = 0; i < n; i++)
             ((double *)scores)[i] = mask[(ptrdiff_t)i * step] ? ((double *)scores)[i] : -INFINITY;
+}
+
+/* Hides where the bias is -inf: a score that is NaN has not become so by its addition. */
+static void bias_row(const sdpa *a, void *scores, const void *bias, size_t n) {
+    if (a->sizes.dtype == ATTN_FLOAT32)
+        for (size_t i = 0; i < n; i++)
+            ((float *)scores)[i] = ((const float *)bias)[i] == -INFINITY ? -INFINITY : ((float *)scores)[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            ((double *)scores)[i] = ((const double *)bias)[i] == -INFINITY ? -INFINITY : ((double *)scores)[i];
 }
 
 /* ---- Rows ------------------------------------------------------------------------------------------- */
@@ -200,7 +221,6 @@ static void see(const sdpa *a, const unit *u, query_row *row) {
 /* The rows of a unit, their queries scaled and the keys that they see. */
 static void enter(const sdpa *a, unit *u, size_t first, const scratch *s) {
     const attn_sdpa_call *call = a->call;
-    const double factor = a->sizes.softcap > 0 ? a->sizes.scale / a->sizes.softcap : a->sizes.scale;
     u->length = call->key_lengths ? (size_t)call->key_lengths[u->item] : a->sizes.keys;
     u->begin = u->length, u->end = 0;
     for (size_t i = 0; i < u->count; i++) {
@@ -211,7 +231,7 @@ static void enter(const sdpa *a, unit *u, size_t first, const scratch *s) {
         if (row->begin < row->end) u->begin = least(u->begin, row->begin), u->end = most(u->end, row->end);
         if (call->mask) row->mask = call->mask + offset(&call->mask_strides, u->item, row->head, row->query);
         if (call->bias) row->bias = row_in(a, call->bias, &call->bias_strides, u->item, row->head, row->query);
-        scale_row(a, row_in(a, call->q, &call->q_strides, u->item, row->head, row->query), factor,
+        scale_row(a, row_in(a, call->q, &call->q_strides, u->item, row->head, row->query), a->sizes.scale,
                   at(a, s->q, i, a->q_row, 0), a->sizes.head_dim);
         set(a, at(a, s->all.maximum, i, 1, 0), -INFINITY);
         set(a, at(a, s->all.sum, i, 1, 0), 0);
@@ -290,7 +310,7 @@ static const void *alibi_terms(const sdpa *a, const query_row *row, const key_bl
     return s->terms;
 }
 
-/* A bias of -inf has hidden its keys already. */
+/* What the bias hides is hidden already. */
 static void hide(const sdpa *a, const query_row *row, const key_block *k, void *scores) {
     if (k->index) {
         for (size_t j = 0; j < k->count; j++)
@@ -307,12 +327,17 @@ static void hide(const sdpa *a, const query_row *row, const key_block *k, void *
 
 static void finish_scores(const sdpa *a, const query_row *row, const key_block *k, void *scores, const scratch *s) {
     const attn_kernels_real *kernels = a->products->kernels;
-    if (a->sizes.softcap > 0) {
+    if (a->sizes.softcap > 0) { /* apart from the scale, which it might take out of the range of a query's numbers */
+        divide_row(a, scores, a->sizes.softcap, k->count);
         kernels->tanh_row(scores, scores, k->count);
         scale_row(a, scores, a->sizes.softcap, scores, k->count);
     }
     if (a->call->alibi_slopes) kernels->add_to(alibi_terms(a, row, k, s), scores, k->count);
-    if (row->bias) kernels->add_to(bias_terms(a, row, k, s), scores, k->count);
+    if (row->bias) {
+        const void *terms = bias_terms(a, row, k, s);
+        kernels->add_to(terms, scores, k->count);
+        bias_row(a, scores, terms, k->count);
+    }
     hide(a, row, k, scores);
 }
 

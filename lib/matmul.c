@@ -7,8 +7,6 @@
 #include "lib/structs.h"
 #include "lib/tensor.h"
 
-#include <math.h>
-
 static const attn_tensor_kind a_kind = {
     .name = "a", .strides = {"a_batch_stride", "a_head_stride", "a_row_stride"}, .required = true};
 static const attn_tensor_kind b_kind = {
@@ -80,9 +78,9 @@ static attn_status resolve_sizes(const attn_plan *plan, const attn_matmul_args *
     if (!status) status = attn_resolve_size("columns", args->columns, &s->columns);
     if (!status) status = attn_resolve_size("depth", args->depth, &s->depth);
     if (status) return status;
-    if (!isfinite(args->alpha) || !isfinite(args->beta))
-        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "args.%s: is %g, want a finite number",
-                         isfinite(args->alpha) ? "beta" : "alpha", isfinite(args->alpha) ? args->beta : args->alpha);
+    status = attn_check_factor("args.alpha", args->alpha, s->dtype);
+    if (!status) status = attn_check_factor("args.beta", args->beta, s->dtype);
+    if (status) return status;
     call->alpha = args->alpha, call->beta = args->beta;
     return attn_plan_check_workspace(plan, args->workspace, args->workspace_size);
 }

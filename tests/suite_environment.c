@@ -63,8 +63,7 @@ Test(environment, attention_under_every_rounding_mode) {
     size_t count;
     const sdpa_case *cases = sdpa_cases(&count);
     for (size_t i = 0; i < count; i++)
-        if (cases[i].dtype == ATTN_FLOAT32 || cases[i].dtype == ATTN_FLOAT64)
-            on_each_sdpa(&cases[i], 2, run_directed);
+        if (cases[i].dtype == ATTN_FLOAT32 || cases[i].dtype == ATTN_FLOAT64) on_each_sdpa(&cases[i], 2, run_directed);
 }
 
 static bool is_small(const kit_case *spec) { return spec->batch * spec->timesteps * spec->features <= 100000; }
@@ -211,8 +210,7 @@ static void raises_nothing(sdpa_problem *problem, const attn_plan *plan) {
     cr_assert(status == ATTN_OK && !raised, "%s: %s raises %x", problem->spec.name, attn_plan_implementation(plan),
               (unsigned)raised);
     feraiseexcept(FE_DIVBYZERO);
-    cr_assert(sdpa_problem_run(problem, plan) == ATTN_OK && fetestexcept(FE_DIVBYZERO),
-              "a flag of the host's is gone");
+    cr_assert(sdpa_problem_run(problem, plan) == ATTN_OK && fetestexcept(FE_DIVBYZERO), "a flag of the host's is gone");
     feclearexcept(FE_ALL_EXCEPT);
 }
 
