@@ -42,7 +42,8 @@
 #define V_FOLD (VEC_LANES < 4 ? VEC_LANES : 4)
 
 /* A function called with constants becomes a kernel of that size; a short loop over registers must leave no loop behind.
- * HIDE keeps the compiler from tracing a pointer back to where it came from, and from making a register of each of its offsets. */
+ * HIDE keeps the compiler from tracing a pointer back to where it came from, and from making a register of each of its
+ * offsets. */
 #define HIDE(pointer) __asm__("" : "+r"(pointer))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #ifdef __clang__

@@ -74,6 +74,14 @@ EMULATED __m512d emulated_scalef_pd(__m512d a, __m512d n) {
     return a;
 }
 
+/* Differences wrap; SIMDe's are of signed numbers, whose overflow is undefined. */
+EMULATED __m512i emulated_maskz_sub_epi32(__mmask16 mask, __m512i a, __m512i b) {
+    simde__m512i_private r = simde__m512i_to_private(a);
+    const simde__m512i_private less = simde__m512i_to_private(b);
+    for (int i = 0; i < 16; i++) r.u32[i] = mask >> i & 1 ? r.u32[i] - less.u32[i] : 0;
+    return simde__m512i_from_private(r);
+}
+
 /* Shifted left lane by lane, 0 where the mask has none. */
 EMULATED __m512i emulated_maskz_slli_epi32(__mmask16 mask, __m512i a, unsigned count) {
     simde__m512i_private r = simde__m512i_to_private(a);
@@ -110,6 +118,7 @@ EMULATED __m512d emulated_shuffle_f64x2(__m512d a, __m512d b, int choice) {
 #undef _mm512_mask_storeu_pd
 #undef _mm512_scalef_ps
 #undef _mm512_scalef_pd
+#undef _mm512_maskz_sub_epi32
 #undef _mm512_maskz_slli_epi32
 #undef _mm512_extractf32x8_ps
 #undef _mm512_shuffle_f32x4
@@ -120,6 +129,7 @@ EMULATED __m512d emulated_shuffle_f64x2(__m512d a, __m512d b, int choice) {
 #define _mm512_mask_storeu_pd emulated_mask_storeu_pd
 #define _mm512_scalef_ps emulated_scalef_ps
 #define _mm512_scalef_pd emulated_scalef_pd
+#define _mm512_maskz_sub_epi32 emulated_maskz_sub_epi32
 #define _mm512_maskz_slli_epi32 emulated_maskz_slli_epi32
 #define _mm512_extractf32x8_ps emulated_extractf32x8_ps
 #define _mm512_shuffle_f32x4 emulated_shuffle_f32x4
