@@ -42,10 +42,9 @@
 #define V_FOLD (VEC_LANES < 4 ? VEC_LANES : 4)
 
 /* A function called with constants becomes a kernel of that size; a short loop over registers must leave no loop behind.
- * HIDE keeps the compiler from tracing a pointer back to where it came from, and from making a register of each of its offsets.
- * KEEP_LOADED keeps it from loading a vector (AVX-512) once for each use. */
+ * HIDE keeps the compiler from tracing a pointer back to where it came from, and from making a register of each of its
+ * offsets. */
 #define HIDE(pointer) __asm__("" : "+r"(pointer))
-#define KEEP_LOADED(vector) __asm__("" : "+v"(vector))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
