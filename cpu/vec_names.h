@@ -34,6 +34,8 @@
 #ifndef ATTN_CPU_VEC_NAMES_H
 #define ATTN_CPU_VEC_NAMES_H
 
+#include "cpu/arithmetic.h"
+
 #define NAMED(name) NAMED_AS(name, SUFFIX)
 #define NAMED_AS(name, suffix) NAMED_PASTE(name, suffix)
 #define NAMED_PASTE(name, suffix) name##_##suffix
