@@ -3,6 +3,7 @@
 #include "cpu/blocks.h"
 #include "cpu/composition.h"
 #include "cpu/device.h"
+#include "cpu/float_environment.h"
 #include "cpu/fused.h"
 #include "cpu/fused_backward.h"
 #include "cpu/kept.h"
@@ -84,6 +85,8 @@ const attn_backend *attn_cpu_backend(void) {
                                          .isa = device_isa,
                                          .features = device_features,
                                          .blas = device_blas,
+                                         .enter = attn_float_enter,
+                                         .leave = attn_float_leave,
                                          .implementation = implementation,
                                          .kept_size = attn_kept_size};
     return &backend;

@@ -576,7 +576,8 @@ static void finish(const attn_composition *c, size_t unit, const attn_compositio
     void *query = attn_at(c, c->grad.query, row, c->x_row, 0);
     for (size_t i = row; i < row + rows; i++) merge(c, i);
     if (c->sizes.score == ATTN_SCORE_DOT)
-        add(c, query, folded, rows * c->x_row);
+        for (size_t i = 0; i < rows; i++) /* row by row, for nobody wrote what pads them */
+            add(c, attn_at(c, query, i, c->x_row, 0), attn_at_const(c, folded, i, c->folded_row, 0), width);
     else if (c->sizes.score == ATTN_SCORE_LUONG)
         attn_openblas_gemm(c->blas, c->sizes.dtype, rows, width, c->sizes.features, folded, c->folded_row,
                            call->luong_w, width, query, c->x_row, true);

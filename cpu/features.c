@@ -18,6 +18,13 @@ bool attn_cpu_isa_from_name(const char *text, attn_cpu_isa *isa) {
     return false;
 }
 
+/* The highest set that the build has kernels for. */
+#if defined(__x86_64__)
+static const attn_cpu_isa best_built = ATTN_CPU_AVX512;
+#else
+static const attn_cpu_isa best_built = ATTN_CPU_SCALAR;
+#endif
+
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 
@@ -52,7 +59,7 @@ void attn_cpu_detect(attn_cpu_features *features) {
     if (!__get_cpuid_count(7, 0, &eax, &leaf_7[EBX], &leaf_7[ECX], &edx)) leaf_7[EBX] = leaf_7[ECX] = 0;
     const unsigned state = enabled_state(leaf_1[ECX]);
     size_t used = 0; /* all the names together fit the text */
-    *features = (attn_cpu_features){.best = ATTN_CPU_AVX512};
+    *features = (attn_cpu_features){.best = best_built};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         const unsigned word = (known[i].leaf == 1 ? leaf_1 : leaf_7)[known[i].word];
         if ((word >> known[i].bit & 1) && (state & known[i].state) == known[i].state) {
@@ -62,10 +69,16 @@ void attn_cpu_detect(attn_cpu_features *features) {
             features->best = (attn_cpu_isa)(known[i].needed_by - 1);
         }
     }
+#ifdef ATTN_EMULATE_AVX512 /* the tests' build, whose kernels of AVX-512 need no more than AVX2 */
+    if (features->best >= ATTN_CPU_AVX2) {
+        features->best = ATTN_CPU_AVX512;
+        snprintf(features->text + used, sizeof features->text - used, " AVX-512 (emulated)");
+    }
+#endif
 }
 
 #else
 
-void attn_cpu_detect(attn_cpu_features *features) { *features = (attn_cpu_features){.best = ATTN_CPU_SCALAR}; }
+void attn_cpu_detect(attn_cpu_features *features) { *features = (attn_cpu_features){.best = best_built}; }
 
 #endif

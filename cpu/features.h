@@ -14,7 +14,7 @@ typedef enum attn_cpu_isa {
 } attn_cpu_isa;
 
 typedef struct attn_cpu_features {
-    attn_cpu_isa best;
+    attn_cpu_isa best; /* that the machine can run and the build has kernels for */
     char text[160]; /* what there is of the features that this library looks at, such as "avx avx2 fma" */
 } attn_cpu_features;
 

@@ -222,9 +222,10 @@ static ALWAYS_INLINE void NAMED(fold_group)(const NAMED(row_group) * group, cons
     if (v_any_gt(largest, v_set1(*maximum))) {
         NAMED(rescale)(maximum, sum, c, full + 1, v_max_lanes(largest));
     }
+    const vec shift = v_set1(*maximum > -(real)INFINITY ? *maximum : 0); /* this query may attend none so far */
     real p[GROUP_ROWS];
     for (size_t i = 0; i < GROUP_VECTORS; i++) {
-        vec weights = v_select_gt(keep[i], v_zero(), v_exp(v_sub(scores[i], v_set1(*maximum))), v_zero());
+        vec weights = v_select_gt(keep[i], v_zero(), v_exp(v_sub(scores[i], shift)), v_zero());
         v_store(p + i * VEC_LANES, weights);
         total = v_add(total, weights);
     }

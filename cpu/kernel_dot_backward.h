@@ -47,11 +47,20 @@ static vec NAMED(attended_lanes)(const attn_rows *segment, size_t query, size_t 
 /* One query's scores to weights; hidden rows 0. */
 static void NAMED(segment_weights)(const attn_rows *segment, const attn_backward_queries *queries, size_t query,
                                    real *scores) {
-    vec top = v_set1(((const real *)queries->maximum)[query]), factor = v_set1(1 / ((const real *)queries->sum)[query]);
+    const real sum = ((const real *)queries->sum)[query];
+    if (sum == 0) {
+        memset(scores, 0, segment->rows * sizeof(real));
+        return;
+    }
+    vec top = v_set1(((const real *)queries->maximum)[query]), factor = v_set1(1 / sum);
+    const vec lowest = v_set1(-(real)INFINITY);
     for (size_t i = 0; i < segment->rows; i += VEC_LANES) {
         size_t n = segment->rows - i < VEC_LANES ? segment->rows - i : VEC_LANES;
-        vec p = v_mul(v_exp(v_sub(v_load_n(scores + i, n), top)), factor);
-        v_store_n(scores + i, v_select_gt(NAMED(attended_lanes)(segment, query, i, n), v_zero(), p, v_zero()), n);
+        vec keep = NAMED(attended_lanes)(segment, query, i, n);
+        /* What is hidden may be far above the maximum, and so may the 0 of a lane without a row. */
+        vec e = v_select_gt(keep, v_zero(), v_keep_n(v_load_n(scores + i, n), n, lowest), lowest);
+        vec p = v_mul(v_exp(v_sub(e, top)), factor);
+        v_store_n(scores + i, v_select_gt(keep, v_zero(), p, v_zero()), n);
     }
 }
 

@@ -37,7 +37,8 @@ static void NAMED(merge)(const attn_partial *into, const attn_partial *from, siz
             continue;
         }
         real top = m[q] > m2[q] ? m[q] : m2[q];
-        real a = NAMED(exp_one)(m[q] - top), b = NAMED(exp_one)(m2[q] - top);
+        real shift = top == -(real)INFINITY ? 0 : top; /* sums that are NaN, with no maximum between them */
+        real a = NAMED(exp_one)(m[q] - shift), b = NAMED(exp_one)(m2[q] - shift);
         m[q] = top;
         l[q] = l[q] * a + l2[q] * b;
         NAMED(merge_context)(c, a, c2, b, features);
@@ -65,9 +66,13 @@ static void NAMED(weights)(void *scores, size_t n, const void *maximum, const vo
         memset(s, 0, n * sizeof(real));
         return;
     }
-    vec top = v_set1(m), factor = v_set1(1 / l);
+    /* With a sum that is NaN there may be no maximum. */
+    vec top = v_set1(m > -(real)INFINITY ? m : 0), factor = v_set1(1 / l);
     size_t i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) v_store(s + i, v_mul(v_exp(v_sub(v_load(s + i), top)), factor));
     size_t rest = n - i;
-    if (rest) v_store_n(s + i, v_mul(v_exp(v_sub(v_load_n(s + i, rest), top)), factor), rest);
+    if (rest) {
+        vec last = v_keep_n(v_load_n(s + i, rest), rest, v_set1(-(real)INFINITY));
+        v_store_n(s + i, v_mul(v_exp(v_sub(last, top)), factor), rest);
+    }
 }

@@ -15,8 +15,9 @@ static vec NAMED(exp_lanes)(real *s, size_t n, vec shift) {
         v_store(s + i, p);
         total = v_add(total, p);
     }
+    /* A 0 in the lanes left over would overflow where the largest is far below it. */
     const size_t rest = n - i;
-    const vec p = v_keep_n(v_exp(v_sub(v_load_n(s + i, rest), shift)), rest, v_zero());
+    const vec p = v_exp(v_sub(v_keep_n(v_load_n(s + i, rest), rest, v_set1(-(real)INFINITY)), shift));
     v_store_n(s + i, p, rest);
     return v_add(total, p);
 }

@@ -9,6 +9,8 @@
 #ifndef ATTN_CPU_KERNELS_H
 #define ATTN_CPU_KERNELS_H
 
+#include "cpu/arithmetic.h"
+
 #include <stddef.h>
 #include <stdint.h>
 

@@ -172,6 +172,17 @@ static void scale_row(const sdpa *a, const void *from, double factor, void *to, 
         for (size_t i = 0; i < n; i++) ((double *)to)[i] = factor * ((const double *)from)[i];
 }
 
+/* scores / softcap, as far as tanh tells them apart: the quotient by a small cap may be past the type's numbers. */
+static double capped(double quotient) { return quotient > 1024 ? 1024 : quotient < -1024 ? -1024 : quotient; }
+
+static void divide_row(const sdpa *a, void *scores, double softcap, size_t n) {
+    const double factor = 1 / softcap;
+    if (a->sizes.dtype == ATTN_FLOAT32)
+        for (size_t i = 0; i < n; i++) ((float *)scores)[i] = (float)capped(factor * (double)((float *)scores)[i]);
+    else
+        for (size_t i = 0; i < n; i++) ((double *)scores)[i] = capped(((double *)scores)[i] / softcap);
+}
+
 static void hide_row(const sdpa *a, void *scores, size_t n) {
     if (a->sizes.dtype == ATTN_FLOAT32)
         for (size_t i = 0; i < n; i++) ((float *)scores)[i] = -INFINITY;
@@ -187,6 +198,16 @@ static void mask_row(const sdpa *a, void *scores, const uint8_t *mask, ptrdiff_t
     else
         for (size_t i = 0; i < n; i++)
             ((double *)scores)[i] = mask[(ptrdiff_t)i * step] ? ((double *)scores)[i] : -INFINITY;
+}
+
+/* Hides where the bias is -inf: a score that is NaN has not become so by its addition. */
+static void bias_row(const sdpa *a, void *scores, const void *bias, size_t n) {
+    if (a->sizes.dtype == ATTN_FLOAT32)
+        for (size_t i = 0; i < n; i++)
+            ((float *)scores)[i] = ((const float *)bias)[i] == -INFINITY ? -INFINITY : ((float *)scores)[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            ((double *)scores)[i] = ((const double *)bias)[i] == -INFINITY ? -INFINITY : ((double *)scores)[i];
 }
 
 /* ---- Rows ------------------------------------------------------------------------------------------- */
@@ -214,7 +235,6 @@ static void empty(const sdpa *a, const attn_partial *sum, size_t row) {
 /* The rows of a unit, their queries scaled and the keys that they see. */
 static void enter(const sdpa *a, unit *u, size_t first, const scratch *s) {
     const attn_sdpa_call *call = a->call;
-    const double factor = a->sizes.softcap > 0 ? a->sizes.scale / a->sizes.softcap : a->sizes.scale;
     u->length = call->key_lengths ? (size_t)call->key_lengths[u->item] : a->sizes.keys;
     u->begin = u->length, u->end = 0;
     for (size_t i = 0; i < u->count; i++) {
@@ -225,7 +245,7 @@ static void enter(const sdpa *a, unit *u, size_t first, const scratch *s) {
         if (row->begin < row->end) u->begin = least(u->begin, row->begin), u->end = most(u->end, row->end);
         if (call->mask) row->mask = call->mask + offset(&call->mask_strides, u->item, row->head, row->query);
         if (call->bias) row->bias = row_in(a, call->bias, &call->bias_strides, u->item, row->head, row->query);
-        scale_row(a, row_in(a, call->q, &call->q_strides, u->item, row->head, row->query), factor,
+        scale_row(a, row_in(a, call->q, &call->q_strides, u->item, row->head, row->query), a->sizes.scale,
                   at(a, s->q, i, a->q_row, 0), a->sizes.head_dim);
         for (size_t level = 0; level < s->levels; level++) empty(a, &s->sums[level], i);
     }
@@ -292,7 +312,8 @@ static const void *bias_terms(const sdpa *a, const query_row *row, const key_blo
 }
 
 static const void *alibi_terms(const sdpa *a, const query_row *row, const key_block *k, const scratch *s) {
-    const double slope = get(a, (const char *)a->call->alibi_slopes + row->head * a->element);
+    const double given = get(a, (const char *)a->call->alibi_slopes + row->head * a->element);
+    const double slope = isfinite(given) ? given : NAN; /* at no distance an infinite one would be NaN, and hide elsewhere */
     for (size_t j = 0; j < k->count; j++) {
         const ptrdiff_t key = (ptrdiff_t)(k->first + (k->index ? k->index[j] : j));
         const ptrdiff_t distance = row->position > key ? row->position - key : key - row->position;
@@ -301,7 +322,7 @@ static const void *alibi_terms(const sdpa *a, const query_row *row, const key_bl
     return s->terms;
 }
 
-/* A bias of -inf has hidden its keys already. */
+/* What the bias hides is hidden already. */
 static void hide(const sdpa *a, const query_row *row, const key_block *k, void *scores) {
     if (k->index) {
         for (size_t j = 0; j < k->count; j++)
@@ -318,12 +339,17 @@ static void hide(const sdpa *a, const query_row *row, const key_block *k, void *
 
 static void finish_scores(const sdpa *a, const query_row *row, const key_block *k, void *scores, const scratch *s) {
     const attn_kernels_real *kernels = a->products->kernels;
-    if (a->sizes.softcap > 0) {
+    if (a->sizes.softcap > 0) { /* apart from the scale, which it might take out of the range of a query's numbers */
+        divide_row(a, scores, a->sizes.softcap, k->count);
         kernels->tanh_row(scores, scores, k->count);
         scale_row(a, scores, a->sizes.softcap, scores, k->count);
     }
     if (a->call->alibi_slopes) kernels->add_to(alibi_terms(a, row, k, s), scores, k->count);
-    if (row->bias) kernels->add_to(bias_terms(a, row, k, s), scores, k->count);
+    if (row->bias) {
+        const void *terms = bias_terms(a, row, k, s);
+        kernels->add_to(terms, scores, k->count);
+        bias_row(a, scores, terms, k->count);
+    }
     hide(a, row, k, scores);
 }
 
@@ -370,10 +396,10 @@ static void attend(const sdpa *a, const unit *u, key_block *k, const attn_partia
 
 /* ---- Results ---------------------------------------------------------------------------------------- */
 
-static void finish_weights(const sdpa *a, const unit *u, const query_row *row, const attn_partial *p) {
+static void finish_weights(const sdpa *a, const unit *u, const query_row *row, const attn_partial *p, bool nothing) {
     const attn_sdpa_call *call = a->call;
     char *to = row_out(a, call->attention_weights, &call->weights_strides, u->item, row->head, row->query);
-    if (u->begin >= u->end) {
+    if (nothing) {
         memset(to, 0, a->sizes.keys * a->element);
         return;
     }
@@ -385,7 +411,7 @@ static void finish_weights(const sdpa *a, const unit *u, const query_row *row, c
         if (is_hidden(a, row, key)) set(a, to + key * a->element, 0);
 }
 
-/* A sink is one more score, with no value. */
+/* A sink is one more score, with no value; one of -inf is none. */
 static void add_sink(const sdpa *a, const query_row *row, const attn_partial *into, const attn_partial *part) {
     memcpy(part->maximum, (const char *)a->call->sinks + row->head * a->element, a->element);
     set(a, part->sum, 1);
@@ -397,7 +423,8 @@ static void finish_row(const sdpa *a, const unit *u, size_t i, const scratch *s)
     const attn_sdpa_call *call = a->call;
     const query_row *row = &s->rows[i];
     const attn_partial p = partial_row(a, &s->all, i);
-    if (call->sinks) {
+    const bool nothing = get(a, p.sum) == 0; /* is attended, or all scores are -inf */
+    if (call->sinks && get(a, (const char *)call->sinks + row->head * a->element) != -INFINITY) {
         const attn_partial part = partial_row(a, &s->part, i);
         add_sink(a, row, &p, &part);
     }
@@ -406,7 +433,7 @@ static void finish_row(const sdpa *a, const unit *u, size_t i, const scratch *s)
     char *output =
         call->output ? row_out(a, call->output, &call->output_strides, u->item, row->head, row->query) : p.context;
     a->products->kernels->finish(&p, 1, a->sizes.value_dim, output, 0, lse);
-    if (call->attention_weights) finish_weights(a, u, row, &p);
+    if (call->attention_weights) finish_weights(a, u, row, &p, nothing);
 }
 
 /* A level's sum to the one above, and the level empty. */

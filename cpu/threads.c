@@ -6,6 +6,7 @@
  * Waiting is spinning for as long as the next run of a tight loop needs to arrive, then sleeping. */
 #include "cpu/threads.h"
 
+#include "cpu/float_environment.h"
 #include "lib/process.h"
 
 #include <pthread.h>
@@ -37,6 +38,7 @@ struct attn_threads {
     size_t tasks;
     attn_task task;
     void *argument;
+    attn_float_environment environment; /* the caller's, in the run */
     cache_line gap_before_next;
     atomic_size_t next; /* the first task that nobody has claimed */
     cache_line gap_before_inside;
@@ -104,6 +106,7 @@ static void *work(void *argument) {
         run = atomic_load(&pool->run);
         if (run & 1) {
             if (pool->stop) return NULL;
+            attn_float_join(pool->environment);
             claim_tasks(pool);
         }
         leave(pool);
@@ -145,9 +148,30 @@ static bool can_share(attn_threads *pool) {
                                                    memory_order_relaxed);
 }
 
+/* A task in a thread of the host's. */
+typedef struct lent_task {
+    attn_task task;
+    void *argument;
+    attn_float_environment environment;
+} lent_task;
+
+static void run_lent(void *argument, size_t index) {
+    const lent_task *lent = argument;
+    const attn_float_environment before = attn_float_join(lent->environment);
+    lent->task(lent->argument, index);
+    attn_float_restore(before);
+}
+
+static void run_by_host(const attn_threads *pool, size_t count, attn_task task, void *argument) {
+    const attn_float_pause pause = attn_float_pause_run();
+    lent_task lent = {task, argument, pause.run};
+    pool->options.parallel_for(pool->options.parallel_for_user, count, run_lent, &lent);
+    attn_float_resume_run(pause);
+}
+
 void attn_threads_run(attn_threads *pool, size_t count, attn_task task, void *argument) {
     if (count > 1 && pool->options.parallel_for) {
-        pool->options.parallel_for(pool->options.parallel_for_user, count, task, argument);
+        run_by_host(pool, count, task, argument);
         return;
     }
     if (count <= 1 || !can_share(pool)) {
@@ -157,6 +181,7 @@ void attn_threads_run(attn_threads *pool, size_t count, attn_task task, void *ar
     pool->tasks = count;
     pool->task = task;
     pool->argument = argument;
+    pool->environment = attn_float_state();
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
     open_run(pool, count);
     claim_tasks(pool);

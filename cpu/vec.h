@@ -9,7 +9,7 @@
 typedef float real;
 #define REAL_MANTISSA_BITS 23
 #define REAL_EXPONENT_BIAS 127
-#define REAL_ROUNDER 0x1.8p23f /* x + this - this rounds x to an integer */
+#define REAL_ROUNDER 0x1.8p23f /* x + this - this rounds x to an integer, for a run rounds to nearest (float_environment.h) */
 #else
 typedef double real;
 #define REAL_MANTISSA_BITS 52

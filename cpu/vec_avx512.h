@@ -1,11 +1,6 @@
 /* The vector layer on AVX-512: 512 bits. A template, see vec_names.h. */
 /* SPDX-License-Identifier: Apache-2.0 */
-#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__) ||             \
-    !defined(__FMA__)
-#error "vec_avx512.h needs -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma"
-#endif
-
-#include <immintrin.h>
+#include "cpu/intrinsics_avx512.h"
 
 #undef VEC_BITS
 #define VEC_BITS 512

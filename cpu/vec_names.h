@@ -34,6 +34,8 @@
 #ifndef ATTN_CPU_VEC_NAMES_H
 #define ATTN_CPU_VEC_NAMES_H
 
+#include "cpu/arithmetic.h"
+
 #define NAMED(name) NAMED_AS(name, SUFFIX)
 #define NAMED_AS(name, suffix) NAMED_PASTE(name, suffix)
 #define NAMED_PASTE(name, suffix) name##_##suffix
@@ -42,10 +44,9 @@
 #define V_FOLD (VEC_LANES < 4 ? VEC_LANES : 4)
 
 /* A function called with constants becomes a kernel of that size; a short loop over registers must leave no loop behind.
- * HIDE keeps the compiler from tracing a pointer back to where it came from, and from making a register of each of its offsets.
- * KEEP_LOADED keeps it from loading a vector (AVX-512) once for each use. */
+ * HIDE keeps the compiler from tracing a pointer back to where it came from, and from making a register of each of its
+ * offsets. */
 #define HIDE(pointer) __asm__("" : "+r"(pointer))
-#define KEEP_LOADED(vector) __asm__("" : "+v"(vector))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")

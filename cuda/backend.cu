@@ -56,6 +56,8 @@ const attn_backend backend = {"cuda",
                               device_architecture,
                               device_name,
                               device_blas,
+                              nullptr,
+                              nullptr,
                               implementation,
                               kept_size};
 

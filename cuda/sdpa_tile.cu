@@ -22,7 +22,10 @@ template <typename Element> struct tile_row {
         : item(p.item + row / p.queries / p.heads), head(p.head + row / p.queries % p.heads),
           query(p.query + row % p.queries), sight(attn_see(p.view, item, head, query)),
           bias(p.bias ? static_cast<const Element *>(p.bias) + attn_place(p.bias_strides, item, head, query) : nullptr),
-          slope(p.slopes ? p.slopes[head] : 0.0f) {}
+          slope(p.slopes ? number(p.slopes[head]) : 0.0f) {}
+
+    /* At no distance an infinite slope would be NaN, and hide elsewhere. */
+    __device__ static float number(float given) { return fabsf(given) < INFINITY ? given : NAN; }
 
     __device__ float bias_of(const attn_sdpa_tile &p, std::size_t key) const {
         return bias ? attn_widen(bias[static_cast<std::ptrdiff_t>(key) * p.bias_strides.element]) : 0.0f;
@@ -106,17 +109,22 @@ template <typename Element> __global__ void clean_kernel(const __grid_constant__
 
 /* A row's softmax, its sink included. */
 struct row_total {
-    float maximum, sum,
-        context_factor; /* context_factor: of the context before it is divided by the sum; 0: nothing was attended */
+    float maximum, sum, context_factor; /* context_factor: of the context before it is divided by the sum */
+    bool attended;                      /* anything but the sink */
 
     __device__ row_total(const attn_sdpa_tile &p, std::size_t row, std::size_t head)
         : maximum(p.nothing ? -INFINITY : p.maximum[row]), sum(p.nothing ? 0.0f : p.sum[row] + p.lost[row]),
-          context_factor(sum == 0.0f ? 0.0f : 1.0f) {
-        if (!p.sinks) return;
-        const float sink = p.sinks[head], highest = fmaxf(maximum, sink);
-        const float kept = sum == 0.0f ? 0.0f : expf(maximum - highest);
-        sum = sum == 0.0f ? expf(sink - highest) : sum * kept + expf(sink - highest);
-        context_factor *= kept;
+          context_factor(1.0f), attended(sum != 0.0f) {
+        if (!p.sinks || p.sinks[head] == -INFINITY) return;
+        const float sink = p.sinks[head];
+        if (!attended) {
+            maximum = sink, sum = 1.0f;
+            return;
+        }
+        const float highest = fmaxf(maximum, sink);
+        /* A sum that is NaN may have no maximum. */
+        context_factor = maximum == -INFINITY ? 0.0f : expf(maximum - highest);
+        sum = sum * context_factor + expf(sink - highest);
         maximum = highest;
     }
 };
@@ -136,8 +144,7 @@ template <typename Element> __global__ void finish_kernel(const __grid_constant_
         p.all_sum[item * p.view.queries + query] = total.sum;
     }
     if (!p.output) return;
-    const bool attended = !p.nothing && p.sum[r] != 0.0f;
-    const float result = attended ? p.context[i] * total.context_factor / total.sum : 0.0f;
+    const float result = total.attended ? p.context[i] * total.context_factor / total.sum : 0.0f;
     static_cast<Element *>(
         p.output)[attn_place(p.output_strides, item, head, query) + static_cast<std::ptrdiff_t>(column)] =
         attn_narrow<Element>::from(result);
@@ -150,7 +157,7 @@ template <typename Element> __global__ void normalise_kernel(const __grid_consta
     const tile_row<Element> row(p, r);
     const row_total total(p, r, row.head);
     float weight = 0.0f;
-    if (total.sum != 0.0f && row.attends(p, key)) {
+    if (total.attended && row.attends(p, key)) {
         const float score = row.score(p, key, p.scores[r * p.pitch + (key - p.key)]);
         weight = expf(score - (total.maximum == -INFINITY ? 0.0f : total.maximum)) / total.sum;
     }

@@ -219,6 +219,9 @@ typedef struct attn_backend {
     const char *(*isa)(const attn_device *device);
     const char *(*features)(const attn_device *device);
     const char *(*blas)(const attn_device *device);
+    /* Around whatever computes, in the calling thread: its floating-point state. NULL: the backend computes elsewhere. */
+    void (*enter)(void);
+    void (*leave)(void);
     /* In order of preference; NULL past the end. */
     const attn_implementation *(*implementation)(size_t index);
     /* What a forward pass in training keeps, in one layout for all implementations of the backend: bytes for a problem with at least one

@@ -71,8 +71,10 @@ attn_status attn_layer_prepare(const attn_plan *plan, const attn_layer_weights *
     const attn_prepared_header header = header_for(plan);
     memset(prepared, 0, ATTN_PREPARED_HEADER_SIZE);
     memcpy(prepared, &header, sizeof header);
+    attn_plan_enter(plan);
     plan->implementation->prepare(plan->implementation, &plan->problem, &call,
                                   (char *)prepared + ATTN_PREPARED_HEADER_SIZE);
+    attn_plan_leave(plan);
     return ATTN_OK;
 }
 
@@ -101,7 +103,11 @@ static attn_status report(const attn_plan *plan, attn_status status) {
 
 static attn_status run(const attn_plan *plan, const attn_layer_call *call) {
     ATTN_WITHOUT_CANCELLATION;
-    return report(plan, plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, call));
+    attn_plan_enter(plan);
+    const attn_status status =
+        plan->implementation->run(plan->implementation, plan->context->device, &plan->problem, call);
+    attn_plan_leave(plan);
+    return report(plan, status);
 }
 
 static bool has_output(const attn_layer_call *call) {

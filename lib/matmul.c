@@ -8,8 +8,6 @@
 #include "lib/structs.h"
 #include "lib/tensor.h"
 
-#include <math.h>
-
 static const attn_tensor_kind a_kind = {
     .name = "a", .strides = {"a_batch_stride", "a_head_stride", "a_row_stride"}, .required = true};
 static const attn_tensor_kind b_kind = {
@@ -81,9 +79,9 @@ static attn_status resolve_sizes(const attn_plan *plan, const attn_matmul_args *
     if (!status) status = attn_resolve_size("columns", args->columns, &s->columns);
     if (!status) status = attn_resolve_size("depth", args->depth, &s->depth);
     if (status) return status;
-    if (!isfinite(args->alpha) || !isfinite(args->beta))
-        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "args.%s: is %g, want a finite number",
-                         isfinite(args->alpha) ? "beta" : "alpha", isfinite(args->alpha) ? args->beta : args->alpha);
+    status = attn_check_factor("args.alpha", args->alpha, s->dtype);
+    if (!status) status = attn_check_factor("args.beta", args->beta, s->dtype);
+    if (status) return status;
     call->alpha = args->alpha, call->beta = args->beta;
     return attn_plan_check_workspace(plan, args->workspace, args->workspace_size);
 }
@@ -124,7 +122,9 @@ attn_status attn_matmul(const attn_plan *plan, const attn_matmul_args *given) {
     if (!status) status = attn_read_struct("args", &args, sizeof args, sizeof args, given);
     if (!status) status = resolve_call(plan, &args, &call);
     if (status || !call.c) return status;
+    attn_plan_enter(plan);
     status = plan->implementation->matmul->run(plan->implementation, plan->context->device, &call);
+    attn_plan_leave(plan);
     return status ? attn_fail(status, "%s: failed while running; c may be partly written", plan->implementation->name)
                   : ATTN_OK;
 }

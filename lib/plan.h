@@ -45,6 +45,15 @@ attn_status attn_plan_create(attn_context *context, const attn_question *questio
 /* ATTN_ERROR_INVALID_ARGUMENT when the plan is not one of the operation. */
 attn_status attn_plan_check_operation(const attn_plan *plan, attn_operation operation);
 
+/* Around whatever the plan's implementation computes. */
+static inline void attn_plan_enter(const attn_plan *plan) {
+    if (plan->context->backend->enter) plan->context->backend->enter();
+}
+
+static inline void attn_plan_leave(const attn_plan *plan) {
+    if (plan->context->backend->leave) plan->context->backend->leave();
+}
+
 /* ATTN_ERROR_WORKSPACE or ATTN_ERROR_ALIGNMENT when a workspace does not serve. */
 attn_status attn_plan_check_workspace(const attn_plan *plan, const void *workspace, size_t size);
 

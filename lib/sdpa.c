@@ -37,7 +37,9 @@ attn_status attn_sdpa_forward(const attn_plan *plan, const attn_sdpa_forward_arg
     if (!status) status = attn_read_struct("args", &args, sizeof args, sizeof args, given);
     if (!status) status = attn_sdpa_resolve_call(plan, &args, &call);
     if (status || (!call.output && !call.lse && !call.attention_weights)) return status;
+    attn_plan_enter(plan);
     status = plan->implementation->sdpa->run(plan->implementation, plan->context->device, &call);
+    attn_plan_leave(plan);
     return status ? attn_fail(status, "%s: failed while running; outputs may be partly written",
                               plan->implementation->name)
                   : ATTN_OK;

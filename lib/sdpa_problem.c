@@ -19,12 +19,11 @@ static attn_status check_values(const attn_sdpa_desc *desc) {
     const int causal = (int)desc->causal;
     if (causal < ATTN_CAUSAL_NONE || causal > ATTN_CAUSAL_BOTTOM_RIGHT)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.causal: is %d, want a value of attn_causal", causal);
-    if (!isfinite(desc->scale))
-        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "desc.scale: is %g, want a finite number, or 0", desc->scale);
-    if (!isfinite(desc->softcap) || desc->softcap < 0)
+    if (desc->softcap < 0)
         return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "desc.softcap: is %g, want a finite number above 0, or 0",
                          desc->softcap);
-    return ATTN_OK;
+    const attn_status scale = attn_check_factor("desc.scale", desc->scale, desc->dtype);
+    return scale ? scale : attn_check_factor("desc.softcap", desc->softcap, desc->dtype);
 }
 
 static attn_status check_sizes(const attn_sdpa_desc *desc) {

@@ -5,6 +5,9 @@
 #include "lib/region.h"
 #include "lib/status.h"
 
+#include <float.h>
+#include <math.h>
+
 attn_status attn_check_sizes(const attn_size_rule *rules, size_t count) {
     for (size_t i = 0; i < count; i++) {
         const attn_size_rule *rule = &rules[i];
@@ -27,6 +30,14 @@ static bool product_fits(size_t size, const size_t factors[4]) {
     for (int i = 0; i < 4; i++)
         if (factors[i] > 1 && __builtin_mul_overflow(size, factors[i], &size)) return false;
     return size <= (size_t)ATTN_LARGEST_EXTENT;
+}
+
+attn_status attn_check_factor(const char *name, double factor, attn_dtype dtype) {
+    const double least = dtype == ATTN_FLOAT64 ? DBL_MIN : (double)FLT_MIN;
+    const double most = dtype == ATTN_FLOAT64 ? DBL_MAX : (double)FLT_MAX;
+    if (factor == 0 || (fabs(factor) >= least && fabs(factor) <= most)) return ATTN_OK;
+    return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "%s: is %g, want 0, or a finite number of %g to %g in magnitude", name,
+                     factor, least, most);
 }
 
 attn_status attn_check_products(attn_dtype dtype, const attn_product_rule *rules, size_t count) {

@@ -16,6 +16,10 @@ attn_status attn_check_sizes(const attn_size_rule *rules, size_t count);
 /* ATTN_ERROR_UNSUPPORTED unless it is a value of attn_dtype. */
 attn_status attn_check_dtype(attn_dtype dtype);
 
+/* ATTN_ERROR_INVALID_ARGUMENT unless it is 0 or a factor that the arithmetic of the dtype can hold without loss: in magnitude a normal number of
+ * float32, or of float64. `name` as in "desc.scale". */
+attn_status attn_check_factor(const char *name, double factor, attn_dtype dtype);
+
 typedef struct attn_product_rule {
     const char *what; /* a product of sizes */
     size_t factors[4];

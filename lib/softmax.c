@@ -7,8 +7,6 @@
 #include "lib/status.h"
 #include "lib/structs.h"
 
-#include <math.h>
-
 static attn_status check_values(const attn_softmax_desc *desc) {
     if (desc->flags)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.flags: has unknown bits 0x%llx",
@@ -18,8 +16,8 @@ static attn_status check_values(const attn_softmax_desc *desc) {
     const int causal = (int)desc->causal;
     if (causal < ATTN_CAUSAL_NONE || causal > ATTN_CAUSAL_BOTTOM_RIGHT)
         return attn_fail(ATTN_ERROR_UNSUPPORTED, "desc.causal: is %d, want a value of attn_causal", causal);
-    if (!isfinite(desc->scale))
-        return attn_fail(ATTN_ERROR_INVALID_ARGUMENT, "desc.scale: is %g, want a finite number, or 0", desc->scale);
+    const attn_status scale = attn_check_factor("desc.scale", desc->scale, desc->dtype);
+    if (scale) return scale;
     const attn_size_rule rules[] = {
         {"batch", desc->batch, 0}, {"heads", desc->heads, 0}, {"queries", desc->queries, 0}, {"keys", desc->keys, 0}};
     return attn_check_sizes(rules, sizeof rules / sizeof *rules);
@@ -83,7 +81,9 @@ attn_status attn_softmax_backward_explain(attn_context *context, const attn_soft
 
 static attn_status run(const attn_plan *plan, const attn_softmax_call *call) {
     ATTN_WITHOUT_CANCELLATION;
+    attn_plan_enter(plan);
     const attn_status status = plan->implementation->softmax->run(plan->implementation, plan->context->device, call);
+    attn_plan_leave(plan);
     return status ? attn_fail(status, "%s: failed while running; outputs may be partly written",
                               plan->implementation->name)
                   : ATTN_OK;

@@ -3,8 +3,10 @@
 
 #include "tests/kit_number.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* As in reference.c. */
 #if __LDBL_MANT_DIG__ == 113
@@ -58,12 +60,25 @@ bool sdpa_attended(const attn_sdpa_desc *desc, int64_t query_offset, const sdpa_
     return !content->bias || content->bias[place(content->bias_shape, item, head, query, key)] != -INFINITY;
 }
 
+/* A number of the type that scores are in: what rounds past its largest one is infinite. */
+static quad held(const attn_sdpa_desc *desc, quad score) {
+    const bool wide = kit_number_dtype(desc->dtype) == ATTN_FLOAT64;
+    const quad end = wide ? (quad)DBL_MAX + (quad)0x1p970 : (quad)FLT_MAX + (quad)0x1p103; /* half a unit further */
+    return score >= end ? INFINITY : score <= -end ? -INFINITY : score;
+}
+
+/* A head's sink; -inf: none. */
+static double sink_of(const sdpa_content *content, int64_t head) {
+    return content->sinks ? content->sinks[head] : -INFINITY;
+}
+
 /* One query: its scores and what they are worth. */
 typedef struct query_state {
     quad *score; /* of each key */
     bool *attended;
     double a, s; /* A and S */
     size_t count;
+    bool any; /* of the scores is more than -inf */
     quad largest, sum;
 } query_state;
 
@@ -75,7 +90,9 @@ static void score_query(const attn_sdpa_desc *desc, int64_t query_offset, const 
     const quad scale = desc->scale != 0 ? (quad)desc->scale : 1 / SQRT((quad)D);
     const int64_t at = position(desc, query_offset, content, item, query);
     state->largest = -INFINITY, state->sum = 0, state->a = state->s = 0, state->count = 0;
-    if (content->sinks) state->largest = content->sinks[head], state->s = fabs(content->sinks[head]);
+    state->any = false;
+    const double sink = sink_of(content, head);
+    if (sink != -INFINITY) state->largest = sink, state->s = fabs(sink);
     for (int64_t j = 0; j < desc->keys; j++) {
         state->attended[j] = sdpa_attended(desc, query_offset, content, item, head, query, j);
         if (!state->attended[j]) continue;
@@ -91,13 +108,14 @@ static void score_query(const attn_sdpa_desc *desc, int64_t query_offset, const 
             size += 2 * fabs((double)score);
         }
         if (content->alibi_slopes) {
-            const quad term = (quad)content->alibi_slopes[head] * (quad)(at > j ? at - j : j - at);
-            score -= term;
+            const double slope = isfinite(content->alibi_slopes[head]) ? content->alibi_slopes[head] : NAN;
+            const quad term = held(desc, (quad)slope * (quad)(at > j ? at - j : j - at));
+            score = held(desc, score - term);
             size += fabs((double)term);
         }
         if (content->bias) {
             const double term = content->bias[place(content->bias_shape, item, head, query, j)];
-            score += (quad)term;
+            score = held(desc, score + (quad)term);
             size += fabs(term);
         }
         state->score[j] = score;
@@ -105,6 +123,7 @@ static void score_query(const attn_sdpa_desc *desc, int64_t query_offset, const 
         state->s = fabs((double)score) > state->s ? fabs((double)score) : state->s;
         state->largest = score > state->largest ? score : state->largest;
         state->count++;
+        state->any = state->any || score != -INFINITY;
     }
 }
 
@@ -114,15 +133,17 @@ static void finish_query(const attn_sdpa_desc *desc, const sdpa_content *content
     const double *values = content->v + (item * sdpa_key_heads(desc) + head / group) * S * V;
     const size_t row = (size_t)((item * desc->query_heads + head) * desc->queries + query);
     const attn_dtype dtype = desc->dtype;
-    const bool nothing = !state->count && !content->sinks, stored_short = kit_number_dtype(dtype) != dtype;
+    const bool stored_short = kit_number_dtype(dtype) != dtype;
     const double u = kit_unit(dtype), eta = kit_smallest(dtype);
     if (stored_short) state->a *= 1 + (double)desc->head_dim / TENSOR_TERMS;
     const double cuts = stored_short ? 2 * (double)state->count / TENSOR_TERMS : 0;
     const double c = 2 * state->a + 2 * state->s + sqrt((double)state->count) + cuts + 8;
-    if (content->sinks) state->sum += EXP((quad)content->sinks[head] - state->largest);
+    const double sink = sink_of(content, head);
+    if (!state->any) memset(state->attended, 0, (size_t)S * sizeof *state->attended);
+    if (state->any && sink != -INFINITY) state->sum += EXP((quad)sink - state->largest);
     for (int64_t j = 0; j < S; j++)
         if (state->attended[j]) state->sum += state->score[j] = EXP(state->score[j] - state->largest);
-    out->lse[row] = nothing ? -INFINITY : (long double)(state->largest + LOG(state->sum));
+    out->lse[row] = !state->any ? (long double)sink : (long double)(state->largest + LOG(state->sum));
     out->lse_gates[row] = u * (2 * state->a + 2 * state->s + 2 * log((double)state->count + 1) + 8);
     for (int64_t j = 0; j < S; j++) {
         const quad p = state->attended[j] ? state->score[j] / state->sum : 0;

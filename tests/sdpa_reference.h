@@ -9,6 +9,7 @@
  *     output              u C M_d + eta max|v[j][d]|
  *     attention weights   2u C p + eta
  *     lse                 u (2A + 2S + 2 log(T + 1) + 8)
+ * A score past the largest number of its type is infinite; where all are -inf nothing is attended. A sink of -inf is none; a slope that is not finite is NaN.
  * With 16-bit types u is float32's; A is 1 + D / 16 times as much and C has 2T / 16 more, for tensor cores cut sums after 16 products; added are the rounding of the
  * result, and for the output that of the weights. */
 #ifndef ATTN_TESTS_SDPA_REFERENCE_H

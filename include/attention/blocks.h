@@ -50,8 +50,8 @@ typedef struct attn_matmul_args {
     int64_t rows;    /* of this run; ATTN_PLANNED */
     int64_t columns; /* of this run; ATTN_PLANNED */
     int64_t depth;   /* of this run; ATTN_PLANNED */
-    double alpha;    /* 1 from the initialiser */
-    double beta;
+    double alpha;    /* 1 from the initialiser; 0, or a normal number of the dtype, of float32 in 16 bits */
+    double beta;     /* as alpha; it is op(A) op(B), rounded to that type, that alpha multiplies */
     const void *a;
     int64_t a_batch_stride; /* 0: the same for all items */
     int64_t a_head_stride;  /* 0: the same for all heads */
@@ -117,7 +117,7 @@ typedef struct attn_softmax_desc {
     int64_t heads;      /* H >= 0 */
     int64_t queries;    /* Sq >= 0, the largest of any run */
     int64_t keys;       /* Skv >= 0, the largest of any run */
-    double scale;       /* finite; 0: 1 */
+    double scale;       /* a normal number of the dtype, of float32 in 16 bits; 0: 1 */
 } attn_softmax_desc;
 
 typedef struct attn_softmax_forward_args {

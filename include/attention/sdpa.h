@@ -56,9 +56,17 @@ extern "C" {
  * other tensors stand for "dense" when 0. The strides of an output nest: each is at least what the smaller ones reach.
  *
  * A query with one attended key has weight exactly 1. With none its output is 0, its weights are 0 and its lse is -inf, or the
- * sink. Keys that no query of an item attends to are never read. A key hidden from some queries alone has no influence on
+ * sink, whatever number that is. Keys that no query of an item attends to are never read. A key hidden from some queries alone has no influence on
  * those while it is finite. NaN among what is attended makes NaN of what depends on it, and so does a bias that is NaN or +inf.
- * Scores up to 1e4 in magnitude are handled without overflow.
+ * A sink of -inf is none; one that is NaN or +inf, and a slope that is not finite, make NaN of their head's queries that attend to a key.
+ * Finite numbers, -0 and subnormal ones among them, are what they are: the mask hides, and a bias of -inf. One of -1e9, or the lowest
+ * number, hides nothing: where it is everywhere in a row whose scores are small beside it, the weights are equal and lse is that number,
+ * the logarithm of how many keys there are lost to its rounding.
+ *
+ * Scores up to 1e4 in magnitude are handled without overflow. q is multiplied by scale and rounded to the dtype first (CUDA: the product),
+ * and so is what a slope takes; what is past the largest number of the type is infinite then: a score of -inf has weight 0, and where all are
+ * -inf it is as if nothing were attended; +inf makes NaN. Values are summed by exp(s[j] - the largest score), before the division by l: as
+ * many of them as are attended, times the largest, must stay a finite number (of float32 in the 16-bit types).
  *
  * Scores are computed for some queries and keys at a time: memory grows neither with Sq nor with Skv, unless the weights are
  * asked for.
@@ -93,8 +101,8 @@ typedef struct attn_sdpa_desc {
     int64_t keys;         /* Skv >= 0, the largest of any run */
     int64_t head_dim;     /* Dqk >= 1 */
     int64_t value_dim;    /* Dv >= 0; ATTN_HEAD_DIM: Dqk */
-    double scale;         /* finite; 0: 1 / sqrt(Dqk) */
-    double softcap;       /* finite, >= 0; 0: none */
+    double scale;         /* a normal number of the dtype, of float32 in 16 bits; 0: 1 / sqrt(Dqk) */
+    double softcap;       /* such a number above 0; 0: none */
     int64_t window_left;  /* keys before the position that are seen; ATTN_NO_WINDOW: all */
     int64_t window_right; /* keys behind it; ATTN_NO_WINDOW: all */
 } attn_sdpa_desc;
@@ -116,7 +124,7 @@ typedef struct attn_sdpa_forward_args {
     int64_t batch;        /* of this run; ATTN_PLANNED */
     int64_t queries;      /* of this run; ATTN_PLANNED */
     int64_t keys;         /* of this run; ATTN_PLANNED */
-    int64_t query_offset; /* added to every query's position; any sign */
+    int64_t query_offset; /* added to every query's position; any sign, at most PTRDIFF_MAX / 8 in magnitude: 2^60 - 1 in 64 bits */
     const void *q;
     int64_t q_batch_stride; /* dense: Hq heads */
     int64_t q_head_stride;  /* dense: Sq rows */
