@@ -6,6 +6,7 @@
  * integers exact, never writes past what it allocated and reports a failed allocation. cJSON keeps numbers as
  * doubles, passes duplicate keys, broken UTF-8 and control characters, and cuts strings at \u0000; jsmn only splits
  * tokens, so escapes, UTF-8 and grammar would be ours to check by hand. */
+#include "lib/json_fault.h"
 #include "lib/quote.h"
 #include "lib/safetensors.h"
 #include "lib/status.h"
@@ -101,7 +102,6 @@ static json_t *parse_once(const char *text, size_t length, size_t string_bytes, 
 static attn_status parse_json(const char *text, size_t length, json_t **root) {
     size_t string_bytes;
     json_error_t error;
-    char quoted[ATTN_QUOTE_SIZE];
     attn_status status = survey(text, length, &string_bytes);
     if (status != ATTN_OK) return status;
     if (length == 0 || text[0] != '{') return attn_fail(ATTN_ERROR_FORMAT, "header: does not begin with '{'");
@@ -114,7 +114,7 @@ static attn_status parse_json(const char *text, size_t length, json_t **root) {
     if (*root) return ATTN_OK;
     if (!probe || !error.text[0] || json_error_code(&error) == json_error_out_of_memory)
         return attn_fail(ATTN_ERROR_OUT_OF_MEMORY, "header: out of memory for %zu bytes of JSON", length);
-    return attn_fail(ATTN_ERROR_FORMAT, "header: byte %d: %s", error.position, attn_quote(quoted, error.text));
+    return attn_fail(ATTN_ERROR_FORMAT, "header: byte %d: %s", error.position, attn_json_fault(&error));
 }
 
 /* Hands out copies of strings from one block that is as long as the header's text, which held each of them in quotes. */

@@ -252,6 +252,47 @@ Test(refusals, weights_against_the_configuration) {
     clean_up();
 }
 
+/* The parser's own texts name its flags and quote what it met; a message has our words and the place. */
+Test(refusals, broken_json_in_our_words) {
+    static const struct {
+        const char *text, *message;
+    } rows[] = {
+        {"{\"class_name\":", "model_config: byte 14: the JSON ends too early"},
+        {"{\"a\":1,}", "model_config: byte 8: not valid JSON"},
+        {"{\"a\":1} x", "model_config: byte 9: more text after the end of the JSON"},
+        {"{\"a\":1,\"a\":2}", "duplicate name in an object"},
+        {"{\"a\":\"\\u0000\"}", "a string with the character NUL"},
+        {"{\"\\u0000\":1}", "the character NUL"},
+        {"{\"a\":\"\377\"}", "text that is not UTF-8"},
+        {"{\"a\":99999999999999999999}", "a number out of range"},
+        {"{\"a\":\"\n\"}", "a newline within a string"},
+        {"{\"a\":\"\001\"}", "a control character within a string"},
+        {"{\"a\":\"\\q\"}", "an unknown escape in a string"},
+        {"{\"a\":1e999}", "a number out of range"},
+    };
+    const char *path = in_scratch("bad.h5");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        replace_config(path, rows[i].text);
+        expect_refusal(path, 2, rows[i].message);
+        cr_assert(!strstr(got.out, "JSON_") && !strstr(got.out, "near"), "%s", got.out);
+    }
+    clean_up();
+}
+
+/* Which attention a model has instead, by name and class, at any depth. */
+Test(refusals, other_attention_is_named) {
+    const char *path = in_scratch("bad.h5");
+    replace_config(path, "{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
+                         "{\"class_name\":\"Attention\",\"config\":{\"name\":\"own\",\"use_scale\":true}},"
+                         "{\"class_name\":\"TimeDistributed\",\"config\":{\"name\":\"each\",\"layer\":{\"class_name\":"
+                         "\"Functional\",\"config\":{\"name\":\"inner\",\"layers\":[{\"class_name\":"
+                         "\"Attention\",\"config\":{\"name\":\"deep\",\"score_mode\":\"dot\"}}]}}}}]}}");
+    expect_refusal(path, 3,
+                   "the attention layers in it are of other kinds: \"own\" (Attention), \"deep\" (Attention)"
+                   "; written by Keras 2.8.0");
+    clean_up();
+}
+
 /* A file of Keras's own making without the layer: an LSTM and a Dense with the attention's group renamed away. */
 Test(refusals, no_attention_layer) {
     const char *path = in_scratch("none.h5");

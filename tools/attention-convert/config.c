@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "bounds.h"
+#include "lib/json_fault.h"
 #include "pool.h"
 #include "report.h"
 
@@ -17,10 +18,7 @@ static json_t *parse(const char *text, const char *what) {
     if (length > LIMIT_CONFIG) refuse(EXIT_REFUSED, "%s: more than %zu bytes", what, LIMIT_CONFIG);
     config_release();
     parsed = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-    if (!parsed)
-        refuse(EXIT_REFUSED, "%s: byte %d: %s", what, error.position,
-               json_error_code(&error) == json_error_null_character ? "a string with the character NUL"
-                                                                    : quoted(error.text));
+    if (!parsed) refuse(EXIT_REFUSED, "%s: byte %d: %s", what, error.position, attn_json_fault(&error));
     return parsed;
 }
 

@@ -69,15 +69,34 @@ static bool names_attention(const config_model *config) {
     return false;
 }
 
+static void name_others(const config_model *config, char *list, size_t size);
+
+static void name_other(const config_layer *at, char *list, size_t size) {
+    if (strcasestr(at->class_name, "attention")) {
+        const char *entry = pool_text("%s\"%s\" (%s)", *list ? ", " : "", quoted(at->name), quoted(at->class_name));
+        if (strlen(list) + strlen(entry) < size) strcat(list, entry);
+    }
+    if (at->wrapped) name_other(at->wrapped, list, size);
+    if (at->nested) name_others(at->nested, list, size);
+}
+
+/* Lists the layers that are attention by their class: Keras's own, and those of other packages; as many as there is room
+ * for. */
+static void name_others(const config_model *config, char *list, size_t size) {
+    for (size_t i = 0; i < config->count; ++i) name_other(&config->layers[i], list, size);
+}
+
 static _Noreturn void refuse_without_attention(const model *in) {
+    char others[512] = "";
+    if (in->config) name_others(in->config, others, sizeof others);
     const char *version = in->keras_version ? quoted(in->keras_version) : NULL;
     if (in->config && names_attention(in->config))
         refuse(EXIT_NO_LAYER,
                "its configuration has the attention layer, but the file holds no matrices of it%s%s: it was saved "
-               "before the "
-               "model's first call; call the model once, load its weights or train it, and save it again",
+               "before the model's first call; call the model once, load its weights or train it, and save it again",
                version ? ", written by Keras " : "", version ? version : "");
-    refuse(EXIT_NO_LAYER, "holds no attention layer of the package (its configuration has units and score)%s%s",
+    refuse(EXIT_NO_LAYER, "holds no attention layer of the package (its configuration has units and score)%s%s%s%s",
+           *others ? "; the attention layers in it are of other kinds: " : "", others,
            version ? "; written by Keras " : "", version ? version : "");
 }
 
