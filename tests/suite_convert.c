@@ -223,7 +223,8 @@ Test(convert, a_folder_is_named_for_what_it_is) {
     write_file(in_scratch("saved/saved_model.pb"), "x", 1);
     CONVERT(folder, in_scratch("x.safetensors"));
     cr_assert(got.code == 2 && strstr(got.out, "SavedModel") && strstr(got.out, "load_model"), "%s", got.out);
-    write_file(in_scratch("shards.weights.json"), "{\"metadata\": {}, \"weight_map\": {}}", 36);
+    static const char list[] = "{\"metadata\": {}, \"weight_map\": {}}";
+    write_file(in_scratch("shards.weights.json"), list, strlen(list));
     CONVERT(in_scratch("shards.weights.json"), in_scratch("x.safetensors"));
     cr_assert(got.code == 2 && strstr(got.out, "list of shards") && strstr(got.out, "load_weights"), "%s", got.out);
     write_file(in_scratch("c.index"), "x", 1);
