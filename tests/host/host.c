@@ -225,7 +225,7 @@ static void no_threads(void) {
 /* Little address space beside what the program has. Every amount is tried by the test's program. */
 static void little_memory(const char *megabytes) {
     FILE *file = fopen("/proc/self/statm", "r");
-    unsigned long pages;
+    unsigned long pages = 0;
     demand(file && fscanf(file, "%lu", &pages) == 1, "/proc/self/statm");
     fclose(file);
     const rlim_t most = pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)atoi(megabytes) << 20);
