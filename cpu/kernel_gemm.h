@@ -137,26 +137,28 @@ GEMM_SHAPES(gemm_tn)
 /* One tile over GEMM_DEPTH steps of k at most. A tile sums up one chain alone, so that its loop has all registers. */
 static void NAMED(gemm_chains)(void (*tile)(const NAMED(gemm_operands) *), size_t vectors,
                                const NAMED(gemm_operands) * whole) {
+    if (whole->k <= whole->chain) {
+        tile(whole);
+        return;
+    }
     real parts[GEMM_SUMS * VEC_LANES] __attribute__((aligned(64)));
     NAMED(gemm_operands) g = *whole;
-    if (whole->k > whole->chain) {
-        g.c = parts;
-        g.ldc = (ptrdiff_t)(vectors * VEC_LANES);
-        g.accumulate = false;
-        g.k = whole->chain;
-        size_t left = whole->k;
-        for (; left > whole->chain; left -= whole->chain) {
-            tile(&g);
-            g.a += (ptrdiff_t)whole->chain * whole->a_depth;
-            g.b += (ptrdiff_t)whole->chain * whole->ldb;
-            g.accumulate = true;
-        }
-        g.c = whole->c;
-        g.ldc = whole->ldc;
-        g.accumulate = whole->accumulate;
-        g.k = left;
-        g.before = parts;
+    g.c = parts;
+    g.ldc = (ptrdiff_t)(vectors * VEC_LANES);
+    g.accumulate = false;
+    g.k = whole->chain;
+    size_t left = whole->k;
+    for (; left > whole->chain; left -= whole->chain) {
+        tile(&g);
+        g.a += (ptrdiff_t)whole->chain * whole->a_depth;
+        g.b += (ptrdiff_t)whole->chain * whole->ldb;
+        g.accumulate = true;
     }
+    g.c = whole->c;
+    g.ldc = whole->ldc;
+    g.accumulate = whole->accumulate;
+    g.k = left;
+    g.before = parts;
     tile(&g);
 }
 
@@ -202,6 +204,8 @@ static void NAMED(gemm_panels)(const NAMED(gemm_shape) * shape, NAMED(gemm_opera
             g.c = c + (ptrdiff_t)i * g.ldc;
             if (g.k <= g.chain)
                 shape->tile[vectors - 1](&g);
+            else if (g.k <= GEMM_DEPTH)
+                NAMED(gemm_chains)(shape->tile[vectors - 1], vectors, &g);
             else
                 NAMED(gemm_deep)(shape->tile[vectors - 1], shape->rows, vectors, g);
         }
