@@ -35,17 +35,19 @@ typedef struct NAMED(gemm_operands) {
     ptrdiff_t a_row, a_depth; /* from one row of the product, and one step of k, to the next; one of them is 1 */
     ptrdiff_t ldb, ldc;
     size_t k, chain, tail; /* chain: terms added up one after the other; tail: lanes of the tile's last vector */
+    const real *before;    /* NULL, or what the tile's chains before this one add up to, as rows of whole vectors */
     bool accumulate;
 } NAMED(gemm_operands);
 
-/* So many steps of k from a and b on. */
-static ALWAYS_INLINE void NAMED(gemm_chain)(const NAMED(gemm_operands) * g, const real *a, const real *b, size_t steps,
-                                            vec sum[GEMM_ROWS][GEMM_WIDE], size_t rows, size_t vectors,
-                                            bool transposed) {
+/* One chain of g->k terms for each element. */
+static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_t rows, size_t vectors,
+                                           bool transposed) {
+    vec sum[GEMM_ROWS][GEMM_WIDE];
     const size_t last = vectors - 1, tail = g->tail;
     const ptrdiff_t a_row = transposed ? 1 : g->a_row, a_depth = transposed ? g->a_depth : 1;
     UNROLL for (size_t r = 0; r < rows; r++) { UNROLL for (size_t j = 0; j < vectors; j++) sum[r][j] = v_zero(); }
-    for (size_t k = 0; k < steps; k++, a += a_depth, b += g->ldb) {
+    const real *a = g->a, *b = g->b;
+    for (size_t k = 0; k < g->k; k++, a += a_depth, b += g->ldb) {
         vec row[GEMM_WIDE];
         UNROLL for (size_t j = 0; j < last; j++) row[j] = v_load(b + j * VEC_LANES);
         row[last] = v_load_n(b + last * VEC_LANES, tail);
@@ -56,37 +58,13 @@ static ALWAYS_INLINE void NAMED(gemm_chain)(const NAMED(gemm_operands) * g, cons
         if (transposed)
             HIDE(a); /* gcc 12, which makes vectors of the scalar kernels' loads, would read past the last row */
     }
-}
-
-static ALWAYS_INLINE void NAMED(gemm_tile)(const NAMED(gemm_operands) * g, size_t rows, size_t vectors,
-                                           bool transposed) {
-    vec sum[GEMM_ROWS][GEMM_WIDE];
-    const size_t last = vectors - 1, tail = g->tail, depth = g->k, chain = g->chain;
-    const ptrdiff_t a_depth = transposed ? g->a_depth : 1;
-    const bool several = depth > chain;
-    const real *a = g->a, *b = g->b;
-    real parts[GEMM_ROWS][GEMM_WIDE][VEC_LANES] __attribute__((aligned(64)));
-    if (several) {
+    if (g->before) {
         UNROLL for (size_t r = 0; r < rows; r++) {
-            UNROLL for (size_t j = 0; j < vectors; j++) v_store(parts[r][j], v_zero());
+            const real *before = g->before + r * vectors * VEC_LANES;
+            UNROLL for (size_t j = 0; j < last; j++) sum[r][j] = v_add(v_load(before + j * VEC_LANES), sum[r][j]);
+            sum[r][last] = v_add(v_load_n(before + last * VEC_LANES, tail), sum[r][last]);
         }
     }
-    size_t k = 0;
-    do {
-        const size_t steps = depth - k < chain ? depth - k : chain;
-        NAMED(gemm_chain)(g, a, b, steps, sum, rows, vectors, transposed);
-        if (several) {
-            UNROLL for (size_t r = 0; r < rows; r++) {
-                UNROLL for (size_t j = 0; j < vectors; j++) {
-                    sum[r][j] = v_add(v_load(parts[r][j]), sum[r][j]);
-                    v_store(parts[r][j], sum[r][j]);
-                }
-            }
-        }
-        a += (ptrdiff_t)chain * a_depth;
-        b += (ptrdiff_t)chain * g->ldb;
-        k += steps;
-    } while (k < depth);
     UNROLL for (size_t r = 0; r < rows; r++) {
         real *c = g->c + (ptrdiff_t)r * g->ldc;
         if (g->accumulate) {
@@ -153,6 +131,37 @@ typedef struct NAMED(gemm_shape) {
 GEMM_SHAPES(gemm)
 GEMM_SHAPES(gemm_tn)
 
+#undef GEMM_SUMS
+#define GEMM_SUMS (GEMM_ROWS * 3 > GEMM_WIDE ? GEMM_ROWS * 3 : GEMM_WIDE) /* the most vectors of sums of any tile */
+
+/* One tile over GEMM_DEPTH steps of k at most. A tile sums up one chain alone, so that its loop has all registers. */
+static void NAMED(gemm_chains)(void (*tile)(const NAMED(gemm_operands) *), size_t vectors,
+                               const NAMED(gemm_operands) * whole) {
+    if (whole->k <= whole->chain) {
+        tile(whole);
+        return;
+    }
+    real parts[GEMM_SUMS * VEC_LANES] __attribute__((aligned(64)));
+    NAMED(gemm_operands) g = *whole;
+    g.c = parts;
+    g.ldc = (ptrdiff_t)(vectors * VEC_LANES);
+    g.accumulate = false;
+    g.k = whole->chain;
+    size_t left = whole->k;
+    for (; left > whole->chain; left -= whole->chain) {
+        tile(&g);
+        g.a += (ptrdiff_t)whole->chain * whole->a_depth;
+        g.b += (ptrdiff_t)whole->chain * whole->ldb;
+        g.accumulate = true;
+    }
+    g.c = whole->c;
+    g.ldc = whole->ldc;
+    g.accumulate = whole->accumulate;
+    g.k = left;
+    g.before = parts;
+    tile(&g);
+}
+
 /* One tile over all of k: too deep a sum is that of its halves. */
 static void NAMED(gemm_deep)(void (*tile)(const NAMED(gemm_operands) *), size_t rows, size_t vectors,
                              NAMED(gemm_operands) g) {
@@ -160,14 +169,14 @@ static void NAMED(gemm_deep)(void (*tile)(const NAMED(gemm_operands) *), size_t 
     if (k <= GEMM_DEEP) {
         for (size_t done = 0; done < k; done += GEMM_DEPTH) {
             g.k = k - done < GEMM_DEPTH ? k - done : GEMM_DEPTH;
-            tile(&g);
+            NAMED(gemm_chains)(tile, vectors, &g);
             g.a += (ptrdiff_t)GEMM_DEPTH * g.a_depth;
             g.b += (ptrdiff_t)GEMM_DEPTH * g.ldb;
             g.accumulate = true;
         }
         return;
     }
-    real half[GEMM_ROWS * 3 * VEC_LANES > GEMM_WIDE * VEC_LANES ? GEMM_ROWS * 3 * VEC_LANES : GEMM_WIDE * VEC_LANES];
+    real half[GEMM_SUMS * VEC_LANES];
     NAMED(gemm_operands) other = g;
     g.k = (k / 2 + GEMM_DEPTH - 1) / GEMM_DEPTH * GEMM_DEPTH;
     NAMED(gemm_deep)(tile, rows, vectors, g);
@@ -193,8 +202,10 @@ static void NAMED(gemm_panels)(const NAMED(gemm_shape) * shape, NAMED(gemm_opera
         for (size_t i = 0; i < m; i += shape->rows) {
             g.a = a + (ptrdiff_t)i * g.a_row;
             g.c = c + (ptrdiff_t)i * g.ldc;
-            if (g.k <= GEMM_DEPTH)
+            if (g.k <= g.chain)
                 shape->tile[vectors - 1](&g);
+            else if (g.k <= GEMM_DEPTH)
+                NAMED(gemm_chains)(shape->tile[vectors - 1], vectors, &g);
             else
                 NAMED(gemm_deep)(shape->tile[vectors - 1], shape->rows, vectors, g);
         }

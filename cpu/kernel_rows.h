@@ -1,25 +1,39 @@
 /* What stands between the matrix products of a composition, and of a backward pass. A template, see vec_names.h. */
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Scores less `shift` to their exponentials in place, and lane by lane the sum of these. */
+/* Scores less `shift` to their exponentials in place, and lane by lane the sum of these. Where they are few, the
+ * chains lie beside each other, so that the exponential's constants are loaded once for all. */
 static vec NAMED(exp_lanes)(real *s, size_t n, vec shift) {
-    if (n > SUM_PART * VEC_LANES) {
+    enum { MOST_CHAINS = 16, CHAIN = SUM_PART * VEC_LANES };
+    if (n > (size_t)MOST_CHAINS * CHAIN) {
         const size_t half = NAMED(first_half)(n);
         const vec first = NAMED(exp_lanes)(s, half, shift);
         return v_add(first, NAMED(exp_lanes)(s + half, n - half, shift));
     }
+    vec sums[MOST_CHAINS];
+    size_t chains = 0, i = 0;
     vec total = v_zero();
-    size_t i = 0;
-    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+    for (size_t end = CHAIN; i + VEC_LANES <= n; i += VEC_LANES) {
+        if (i == end) {
+            sums[chains++] = total;
+            total = v_zero();
+            end += CHAIN;
+        }
         const vec p = v_exp(v_sub(v_load(s + i), shift));
         v_store(s + i, p);
         total = v_add(total, p);
     }
     /* A 0 in the lanes left over would overflow where the largest is far below it. */
     const size_t rest = n - i;
-    const vec p = v_exp(v_sub(v_keep_n(v_load_n(s + i, rest), rest, v_set1(-(real)INFINITY)), shift));
-    v_store_n(s + i, p, rest);
-    return v_add(total, p);
+    if (rest) {
+        const vec p = v_exp(v_sub(v_keep_n(v_load_n(s + i, rest), rest, v_set1(-(real)INFINITY)), shift));
+        v_store_n(s + i, p, rest);
+        total = v_add(total, p);
+    }
+    sums[chains++] = total;
+    for (size_t step = 1; step < chains; step *= 2)
+        for (size_t to = 0; to + step < chains; to += 2 * step) sums[to] = v_add(sums[to], sums[to + step]);
+    return sums[0];
 }
 
 /* A row without any score above -inf is shifted by 0: exp(-inf) is 0, and a NaN, which no maximum shows, still
